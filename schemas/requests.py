@@ -1,0 +1,70 @@
+"""What a provider is asked to do. Checked by the gateway before an adapter sees it."""
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import Model
+from schemas.features import Feature
+from schemas.hours import DateOverrides, WeeklyHours
+from schemas.models import Answer
+from schemas.zones import ZoneName
+
+
+class BookingRequest(Model):
+    """Book `event_type_id` at `start` for one guest. `marker` is our id of this write, for a field kept for us."""
+
+    event_type_id: str
+    start: AwareDatetime
+    attendee_name: str
+    attendee_email: str
+    attendee_time_zone: ZoneName
+    marker: str
+    duration_minutes: int | None = None
+    guests: tuple[str, ...] = ()
+    answers: dict[str, Answer] = {}
+    location: str | None = None
+    notes: str | None = None
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Everything the provider must be able to do for this."""
+        parts = {
+            Feature.CREATE_BOOKING_GUESTS: self.guests,
+            Feature.CREATE_BOOKING_LOCATION: self.location,
+            Feature.CREATE_BOOKING_NOTES: self.notes,
+        }
+        return (Feature.CREATE_BOOKING, *(feature for feature, wanted in parts.items() if wanted))
+
+
+class BookingQuery(Model):
+    """Which bookings to list. Adapters narrow by what their service can, the gateway drops the rest.
+
+    `ends_after` and `starts_before` bound the time a booking must touch. `newest_first` is the order of `start`.
+    """
+
+    ends_after: AwareDatetime | None = None
+    starts_before: AwareDatetime | None = None
+    live: bool | None = None
+    attendee_email: str | None = None
+    newest_first: bool = False
+
+
+class EventTypeChange(Model):
+    """What to create an event type with, or what to change in one; None leaves it as it is."""
+
+    title: str | None = None
+    duration_minutes: int | None = Field(None, ge=1, le=24 * 60)
+    slug: str | None = None
+    description: str | None = None
+    location: str | None = None
+    active: bool | None = None
+    buffer_before_minutes: int | None = None
+    buffer_after_minutes: int | None = None
+    minimum_notice_minutes: int | None = None
+
+
+class ScheduleChange(Model):
+    """What to change in a schedule: only the days and dates given; None leaves all as it is."""
+
+    weekly_hours: WeeklyHours | None = None
+    date_overrides: DateOverrides | None = None
+    time_zone: ZoneName | None = None
