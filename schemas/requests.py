@@ -38,7 +38,8 @@ class BookingRequest(Model):
 class BookingQuery(Model):
     """Which bookings to list. Adapters narrow by what their service can, the gateway drops the rest.
 
-    `ends_after` and `starts_before` bound the time a booking must touch. `newest_first` is the order of `start`.
+    `ends_after` and `starts_before` bound the time a booking must touch. `live` is confirmed and pending ones (True) or
+    the others (False). `newest_first` is the order of `start`; `resume_at` is where in that order to go on.
     """
 
     ends_after: AwareDatetime | None = None
@@ -46,6 +47,7 @@ class BookingQuery(Model):
     live: bool | None = None
     attendee_email: str | None = None
     newest_first: bool = False
+    resume_at: AwareDatetime | None = None
 
 
 class EventTypeChange(Model):

@@ -1,0 +1,34 @@
+"""Time, handed in rather than looked up, so that tests decide what it is."""
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+
+from schemas import zone
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The present, in UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+def machine_zone() -> str:
+    """The IANA name of this machine's time zone; UTC where it has none."""
+    from tzlocal import get_localzone_name
+
+    try:
+        return zone(get_localzone_name()).key
+    except Exception:  # whatever is wrong with the machine's settings, UTC is a zone
+        return "UTC"

@@ -1,0 +1,318 @@
+"""The embedded calendar: one person's event types, working hours and bookings, in the gateway's own database.
+
+Quirks:
+- The configuration's `time_zone` and `working_hours` are applied when they are new or changed in the file; what the
+  tools change afterwards stays until the file changes again.
+- An event type's id is the slug it was made with, and stays when the slug is changed.
+- A booking keeps its id when it is moved.
+- Between two meetings lies the later buffer of the one and the earlier buffer of the other.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from providers.base import AccountConfig, Provider, Services
+from providers.clock import machine_zone
+from providers.own import OwnEventType, OwnEventTypes, made, only_read, slug_in_use
+from providers.slots import Hours, Span, find_starts, seconds
+from schemas import (
+    NINE_TO_FIVE,
+    Attendee,
+    Booking,
+    BookingQuery,
+    BookingRequest,
+    BookingResponse,
+    BusyTime,
+    EventType,
+    EventTypeChange,
+    Feature,
+    Identity,
+    InvalidRequest,
+    NotFound,
+    Schedule,
+    ScheduleChange,
+    Slot,
+    SlotTaken,
+    TimeRange,
+    WeeklyHours,
+    ZoneName,
+    zone,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from providers.local.store import State, Store
+
+DAY = 86_400
+SEEDS = (
+    OwnEventType(slug="30-minute-meeting", title="30 minute meeting", duration_minutes=30, minimum_notice_minutes=60),
+    OwnEventType(slug="60-minute-meeting", title="60 minute meeting", duration_minutes=60, minimum_notice_minutes=60),
+)
+
+
+class LocalConfig(AccountConfig):
+    """`working_hours` default to Monday to Friday 9 to 17, `time_zone` to this machine's."""
+
+    time_zone: ZoneName | None = None
+    working_hours: WeeklyHours | None = None
+    event_types: OwnEventTypes | None = None
+
+
+class Local(Provider):
+    Config = LocalConfig
+    title = "Embedded calendar"
+    gaps = {
+        Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those.",
+        Feature.CREATE_SCHEDULING_LINK: "there is no page for guests yet; find a slot and book it for the guest.",
+        Feature.CREATE_SCHEDULING_LINK_REUSABLE: "there is no page for guests yet; find a slot and book it.",
+    }
+    caveats = {
+        Feature.CREATE_BOOKING: "no e-mail is sent; tell the guest yourself.",
+        Feature.CANCEL_BOOKING: "no e-mail is sent; tell the guest yourself.",
+        Feature.RESCHEDULE_BOOKING: "no e-mail is sent; tell the guest yourself.",
+    }
+
+    def __init__(self, account: str, config: LocalConfig, services: Services) -> None:
+        super().__init__(account, config, services)
+        self._in_file = {kind.slug: kind for kind in config.event_types or ()}
+        self._store: Store | None = None
+
+    async def whoami(self) -> Identity:
+        return Identity(time_zone=(await self._state()).schedule.time_zone)
+
+    async def list_event_types(self) -> list[EventType]:
+        return [kind.shown(id) for id, kind in self._kinds(await self._state()).items()]
+
+    async def get_event_type(self, event_type_id: str) -> EventType:
+        return self._kind(await self._state(), event_type_id).shown(event_type_id)
+
+    async def save_event_type(self, event_type_id: str | None, change: EventTypeChange) -> EventType:
+        if event_type_id in self._in_file:
+            raise only_read(event_type_id)
+        store = await self._open()
+        async with store.change() as (connection, state):
+            kinds = self._kinds(state)
+            if event_type_id is None:
+                used = [*await store.used_ids(connection), *kinds, *(kind.slug for kind in kinds.values())]
+                kind = made(change, used)
+                event_type_id = kind.slug if kind.slug not in used else f"{kind.slug}-{uuid4().hex[:6]}"
+            else:
+                kind = self._kind(state, event_type_id).changed(change)
+            if any(kind.slug == other.slug and id != event_type_id for id, other in kinds.items()):
+                raise slug_in_use(kind.slug)
+            await store.put_event_type(connection, event_type_id, kind)
+        return kind.shown(event_type_id)
+
+    async def delete_event_type(self, event_type_id: str) -> EventType:
+        if event_type_id in self._in_file:
+            raise only_read(event_type_id)
+        store = await self._open()
+        async with store.change() as (connection, state):
+            kind = self._kind(state, event_type_id)
+            await store.delete_event_type(connection, event_type_id)
+        return kind.shown(event_type_id)
+
+    async def find_slots(
+        self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
+    ) -> list[Slot]:
+        state = await self._state()
+        kind = self._bookable(state, event_type_id)
+        length, tz = timedelta(minutes=kind.duration_minutes), zone(state.schedule.time_zone)
+        starts = await self._starts(state, kind, event_type_id, (seconds(window.start), seconds(window.end)), moving)
+        slots = (datetime.fromtimestamp(start, tz) for start in starts)
+        return [Slot.model_construct(start=start, end=_later(start, length)) for start in slots]
+
+    async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
+        await self._open()
+        query = BookingQuery(live=True, ends_after=window.start, starts_before=window.end)
+        return [
+            BusyTime(start=booking.start, end=booking.end, title=booking.title, booking_id=booking.id)
+            async for booking in self.list_bookings(query)
+        ]
+
+    async def create_booking(self, request: BookingRequest) -> Booking:
+        store = await self._open()
+        async with store.change() as (connection, state):
+            kind = self._bookable(state, request.event_type_id)
+            start = request.start.astimezone(UTC)
+            _must_offer(start, await self._starts(state, kind, request.event_type_id, _at(start), None, connection))
+            location = request.location or kind.location
+            booking = Booking(
+                id=uuid4().hex[:16],
+                event_type_id=request.event_type_id,
+                title=f"{kind.title} with {request.attendee_name}",
+                status="pending" if kind.requires_confirmation else "confirmed",
+                start=start,
+                end=start + timedelta(minutes=kind.duration_minutes),
+                attendees=(
+                    Attendee(
+                        name=request.attendee_name,
+                        email=request.attendee_email,
+                        time_zone=request.attendee_time_zone,
+                    ),
+                    *(Attendee(name=guest, email=guest) for guest in request.guests),
+                ),
+                location=location,
+                join_url=location if location and location.startswith("https://") else None,
+                answers=request.answers,
+                notes=request.notes,
+                created_at=self.clock.now(),
+                marker=request.marker,
+            )
+            await store.add(connection, booking, kind)
+        return booking
+
+    async def list_bookings(self, query: BookingQuery) -> AsyncIterator[Booking]:
+        store = await self._open()
+        async for booking in store.find(query):
+            yield booking
+
+    async def get_booking(self, booking_id: str) -> Booking:
+        store = await self._open()
+        return _found(await store.get(booking_id))
+
+    async def reschedule_booking(self, booking: Booking, start: datetime, reason: str | None) -> Booking:
+        store = await self._open()
+        async with store.change() as (connection, state):
+            booking = _live(await store.get(booking.id, connection))
+            event_type_id = booking.event_type_id or ""
+            if (kind := self._kinds(state).get(event_type_id)) is None:
+                raise InvalidRequest(
+                    "The event type of this booking was deleted, so it has no slots. Cancel and rebook it."
+                )
+            start, length = start.astimezone(UTC), booking.end - booking.start
+            # It moves as long as it is, whatever the event type says by now.
+            kind = kind.model_copy(update={"duration_minutes": length // timedelta(minutes=1)})
+            _must_offer(start, await self._starts(state, kind, event_type_id, _at(start), booking.id, connection))
+            booking = booking.model_copy(update={"start": start, "end": start + length})
+            await store.put(connection, booking, kind)
+        return booking
+
+    async def cancel_booking(self, booking: Booking, reason: str | None) -> Booking:
+        return await self._put(booking.id, {"status": "cancelled", "cancellation_reason": reason})
+
+    async def respond_to_booking(self, booking: Booking, response: BookingResponse, reason: str | None) -> Booking:
+        if response in ("no_show", "clear_no_show"):
+            guest = booking.attendees[0].model_copy(update={"no_show": response == "no_show"})
+            return await self._put(booking.id, {"attendees": (guest, *booking.attendees[1:])})
+        if response == "confirm":
+            return await self._put(booking.id, {"status": "confirmed"})
+        return await self._put(booking.id, {"status": "declined", "cancellation_reason": reason})
+
+    async def list_schedules(self, event_type_id: str | None) -> list[Schedule]:
+        state = await self._state()
+        if event_type_id is not None:
+            self._kind(state, event_type_id)
+        return [state.schedule]
+
+    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
+        store = await self._open()
+        async with store.change() as (connection, state):
+            if schedule_id != state.schedule.id:
+                raise NotFound("There is no such schedule. list_schedules has the ids.")
+            now = state.schedule
+            schedule = Schedule(
+                id=now.id,
+                name=now.name,
+                is_default=now.is_default,
+                time_zone=change.time_zone or now.time_zone,
+                weekly_hours=now.weekly_hours | (change.weekly_hours or {}),
+                date_overrides=dict(sorted((now.date_overrides | (change.date_overrides or {})).items())),
+            )
+            await store.put_schedule(connection, schedule)
+        return schedule
+
+    async def _open(self) -> "Store":
+        if self._store is None:
+            # Imported on first use: SQLAlchemy takes longer to import than a client waits for the list of tools.
+            from providers.local.store import Store
+
+            config: LocalConfig = self.config
+            store = Store(self.services.storage, self.account)
+            schedule = Schedule(
+                id="working-hours",
+                name="Working hours",
+                is_default=True,
+                time_zone=config.time_zone or machine_zone(),
+                weekly_hours=NINE_TO_FIVE if config.working_hours is None else config.working_hours,
+            )
+            configured = config.model_dump(mode="json", include={"time_zone", "working_hours"})
+            await store.prepare(configured, schedule, () if self._in_file else SEEDS)
+            self._store = store
+        return self._store
+
+    async def _state(self) -> "State":
+        return await (await self._open()).state()
+
+    def _kinds(self, state: "State") -> dict[str, OwnEventType]:
+        return {**state.event_types, **self._in_file}
+
+    def _kind(self, state: "State", event_type_id: str) -> OwnEventType:
+        kind = self._kinds(state).get(event_type_id)
+        if kind is None:
+            raise NotFound("There is no such event type. list_event_types has the ids.")
+        return kind
+
+    def _bookable(self, state: "State", event_type_id: str) -> OwnEventType:
+        kind = self._kind(state, event_type_id)
+        if not kind.active:
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type, or use another one.")
+        return kind
+
+    async def _starts(
+        self,
+        state: "State",
+        kind: OwnEventType,
+        event_type_id: str,
+        window: Span,
+        moving: str | None,
+        connection: "AsyncConnection | None" = None,
+    ) -> list[int]:
+        store = await self._open()
+        # Wide enough for every booking that a slot of the window could meet, or share its date with.
+        around = (window[0] - 3 * DAY, window[1] + 3 * DAY)
+        taken = [other for other in await store.taken(around, connection) if other.booking_id != moving]
+        return find_starts(
+            kind.rules,
+            Hours.of(zone(state.schedule.time_zone), state.schedule.weekly_hours, state.schedule.date_overrides),
+            window,
+            seconds(self.clock.now()),
+            [other.blocks for other in taken],
+            [other.starts for other in taken if other.event_type_id == event_type_id],
+        )
+
+    async def _put(self, booking_id: str, changes: dict[str, Any]) -> Booking:
+        store = await self._open()
+        async with store.change() as (connection, _):
+            booking = _live(await store.get(booking_id, connection)).model_copy(update=changes)
+            await store.put(connection, booking)
+        return booking
+
+
+def _at(start: datetime) -> Span:
+    return seconds(start), seconds(start) + 1
+
+
+def _must_offer(start: datetime, starts: list[int]) -> None:
+    if seconds(start) not in starts or start.microsecond:
+        raise SlotTaken("That time is not free, or not on offer. find_slots has the times that are.")
+
+
+def _found(booking: Booking | None) -> Booking:
+    if booking is None:
+        raise NotFound("There is no such booking. list_bookings has the ids.")
+    return booking
+
+
+def _live(booking: Booking | None) -> Booking:
+    if (booking := _found(booking)).status in ("cancelled", "declined"):
+        raise InvalidRequest(f"This booking is {booking.status} already. Book a new one with create_booking.")
+    return booking
+
+
+def _later(start: datetime, length: timedelta) -> datetime:
+    """`length` of passing time after `start`; adding to a zoned datetime would move the wall clock instead."""
+    return (start.astimezone(UTC) + length).astimezone(start.tzinfo)

@@ -1,0 +1,153 @@
+"""The base of every adapter that speaks REST: one `call()`, the only place that talks HTTP, retries or names a failure.
+
+Reads are retried a few times, as long as the service asks for and we can bear. Writes are sent once: when the answer to
+one is lost the outcome is unknown, and saying so beats a second booking.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx2
+
+from providers.base import AccountConfig, Provider, Services
+from schemas import (
+    InvalidRequest,
+    NotConnected,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    ProviderDown,
+    RateLimited,
+    SchedulingError,
+)
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+LONGEST_WAIT = 20.0
+TIMEOUT = httpx2.Timeout(10, read=30)
+
+# The request cannot have reached the service.
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+BY_STATUS: Mapping[int, type[SchedulingError]] = {
+    401: NotConnected,
+    403: PermissionDenied,
+    404: NotFound,
+    410: NotFound,
+    429: RateLimited,
+}
+ADVICE: Mapping[type[SchedulingError], str] = {
+    NotConnected: "Renew the account's credentials, then run `scheduling-gateway check`.",
+    PermissionDenied: "Give the account's credentials the missing permission.",
+    NotFound: "List again to get a current id.",
+    RateLimited: "Wait, then try again.",
+    ProviderDown: "Nothing happened; try again later.",
+    OutcomeUnknown: "It may have happened: look before trying again.",
+    InvalidRequest: "Change the arguments as it says.",
+}
+
+
+class RestConfig(AccountConfig):
+    """Keys of every account that is reached over REST."""
+
+    base_url: str
+
+
+class RestProvider(Provider):
+    Config = RestConfig
+
+    def __init__(self, account: str, config: RestConfig, services: Services) -> None:
+        super().__init__(account, config, services)
+        self._hidden = config.secrets()
+        self._http = httpx2.AsyncClient(
+            base_url=config.base_url, auth=services.auth, transport=services.transport, timeout=TIMEOUT
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def explain(self, response: httpx2.Response) -> type[SchedulingError] | None:
+        """Recognise this service's own error bodies; None leaves it to the status code."""
+        return None
+
+    def complaint(self, response: httpx2.Response) -> str:
+        """What the service says went wrong."""
+        return response.text
+
+    async def call(
+        self, method: str, path: str, into: Callable[[Any], T], *, read: bool | None = None, **request: Any
+    ) -> T:
+        """Send one request and map its answer; `read` marks a POST that changes nothing.
+
+        Raises: a SchedulingError for everything that can go wrong.
+        """
+        if not (method == "GET" if read is None else read):
+            return await self._send(method, path, into, OutcomeUnknown, **request)
+        # Imported on first use: not every start needs it (2026-11: 25 ms).
+        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
+
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type((ProviderDown, RateLimited)),
+            wait=_wait,
+            stop=stop_after_attempt(ATTEMPTS) | stop_before_delay(LONGEST_WAIT),
+            sleep=self.clock.sleep,
+            reraise=True,
+        )
+        return await attempts(self._send, method, path, into, ProviderDown, **request)
+
+    async def _send(
+        self, method: str, path: str, into: Callable[[Any], T], lost: type[SchedulingError], **request: Any
+    ) -> T:
+        try:
+            response = await self._http.request(method, path, **request)
+        except UNSENT as error:
+            raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from error
+        except httpx2.HTTPError as error:
+            raise self._failure(lost, f"did not answer ({type(error).__name__})") from error
+        if not response.is_success:
+            status = response.status_code
+            kind = self.explain(response) or BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else lost)
+            # A service that is overloaded says so before it acts.
+            after = retry_after(response.headers, self.clock.now()) if status in (429, 503) else None
+            raise self._failure(kind, f"answered HTTP {status}: {self.complaint(response)}", retry_after=after)
+        try:
+            return into(response.json() if response.content else None)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._failure(lost, f"sent an answer that cannot be read ({type(error).__name__})") from error
+
+    def _failure(self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None) -> SchedulingError:
+        for secret in self._hidden:
+            what = what.replace(secret, "***")
+        what = " ".join(what.split())[:300].rstrip(" .")
+        advice = ADVICE.get(kind, "Look for another time.")
+        return kind(f"{self.title} {what}. {advice}", account=self.account, retry_after=retry_after)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How many seconds to wait, by `Retry-After` (seconds or a date) or a rate limit's reset (seconds or an epoch)."""
+    if stated := headers.get("retry-after"):
+        try:
+            return max(0.0, float(stated))
+        except ValueError:
+            pass
+        try:
+            return max(0.0, (parsedate_to_datetime(stated).astimezone(UTC) - now).total_seconds())
+        except ValueError:
+            return None
+    for name in ("x-ratelimit-reset", "ratelimit-reset"):
+        try:
+            reset = float(headers[name])
+        except (LookupError, ValueError):
+            continue
+        return max(0.0, reset - now.timestamp()) if reset > 1e9 else max(0.0, reset)
+    return None
+
+
+def _wait(state: Any) -> float:
+    """As long as the service asks for, else half a second, doubling."""
+    error = state.outcome.exception()
+    if error.retry_after is not None:
+        return float(error.retry_after)
+    return float(0.5 * 2 ** (state.attempt_number - 1))

@@ -1,0 +1,101 @@
+"""The tables. Instants are seconds of the epoch, which every database keeps without a zone to lose.
+
+Portable on purpose: no type, default or constraint that SQLite and PostgreSQL do not share. A change here needs a
+migration (`migrations/versions`) and a new `HEAD`.
+"""
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, text
+
+HEAD = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(column_0_N_label)s",
+    }
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    # Every change of an account's rows raises this in the same transaction. Its row is the lock that puts writers in
+    # a queue, and its value tells readers whether what they remember still holds.
+    Column("revision", BigInteger, nullable=False),
+)
+
+event_types = Table(
+    "event_types",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("id", String(100), primary_key=True),
+    Column("slug", String(100), nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("data", JSON, nullable=False),
+)
+Index(
+    "ux_event_types_live_slug",
+    event_types.c.account,
+    event_types.c.slug,
+    unique=True,
+    sqlite_where=text("NOT deleted"),
+    postgresql_where=text("NOT deleted"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("id", String(100), primary_key=True),
+    Column("data", JSON, nullable=False),
+    # What the configuration said when it was last applied; a change of the file is applied anew.
+    Column("configured", JSON, nullable=False),
+)
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("id", String(100), primary_key=True),
+    Column("event_type_id", String(100), nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("starts", BigInteger, nullable=False),
+    Column("ends", BigInteger, nullable=False),
+    # With buffers.
+    Column("blocks_from", BigInteger, nullable=False),
+    Column("blocks_until", BigInteger, nullable=False),
+    Column("attendee_email", String(320), nullable=False),
+    Column("marker", String(64), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+Index("ix_bookings_starts", bookings.c.account, bookings.c.starts)
+Index("ix_bookings_blocks", bookings.c.account, bookings.c.live, bookings.c.blocks_until)
+# One write, one booking; and no two live bookings begin together, whatever the code above believes.
+Index("ux_bookings_marker", bookings.c.account, bookings.c.marker, unique=True)
+Index(
+    "ux_bookings_live_start",
+    bookings.c.account,
+    bookings.c.starts,
+    unique=True,
+    sqlite_where=text("live"),
+    postgresql_where=text("live"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("caller", String(200), nullable=False),
+    Column("account", String(32), nullable=False),
+    Column("tool", String(64), nullable=False),
+    # What makes two requests the same one. Only one row may hold it; a row that no longer stands for it lets go.
+    Column("claim", String(64), nullable=True, unique=True),
+    Column("digest", String(64), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reference", String(300), nullable=True),
+    Column("error", String(32), nullable=True),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+)
+Index("ix_journal_updated", journal.c.updated)
