@@ -1,0 +1,1 @@
+"""HOW an agent asks: configuration, the portable core, tools, server and commands."""

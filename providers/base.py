@@ -6,7 +6,7 @@ with a reservation in `caveats`. Both are written once and read by the refusal, 
 the README and the conformance suite.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -116,7 +116,7 @@ class Provider:
         """Book. SlotTaken if the time is not on offer (any more)."""
         raise NotImplementedError
 
-    def list_bookings(self, query: BookingQuery) -> AsyncIterator[Booking]:
+    def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         """The bookings in order of their start. More than was asked for is fine, fewer is not."""
         raise NotImplementedError
 

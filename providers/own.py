@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from providers.slots import Rules
 from schemas import EventType, EventTypeChange, InvalidRequest, Line, Model, Prose, Question, QuestionType, Unsupported
+from schemas.problems import checked
 
 DAY_MINUTES = 24 * 60
 
@@ -94,7 +95,7 @@ class OwnEventType(Model):
         )
 
     def changed(self, change: EventTypeChange) -> "OwnEventType":
-        return OwnEventType.model_validate(self.model_dump() | change.model_dump(exclude_none=True))
+        return checked(OwnEventType, self.model_dump() | change.model_dump(exclude_none=True))
 
 
 def made(change: EventTypeChange, taken: Sequence[str]) -> OwnEventType:
@@ -104,7 +105,7 @@ def made(change: EventTypeChange, taken: Sequence[str]) -> OwnEventType:
         plain = unicodedata.normalize("NFKD", values["title"]).encode("ascii", "ignore").decode().lower()
         base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "meeting"
         values["slug"] = next(slug for slug in _numbered(base) if slug not in taken)
-    return OwnEventType.model_validate(values)
+    return checked(OwnEventType, values)
 
 
 def _numbered(base: str) -> Any:

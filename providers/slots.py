@@ -13,9 +13,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from schemas.hours import DAYS, minutes
+
+N = TypeVar("N", int, float)
 
 Span = tuple[int, int]
 """From, up to and not including: seconds of the epoch, unless said otherwise."""
@@ -95,9 +98,9 @@ def find_starts(
     return sorted(starts)
 
 
-def merged(spans: Iterable[Span]) -> list[Span]:
+def merged(spans: Iterable[tuple[N, N]]) -> list[tuple[N, N]]:
     """Sorted, and one where they overlap; spans that only touch stay two."""
-    out: list[Span] = []
+    out: list[tuple[N, N]] = []
     last = None
     for start, end in sorted(spans):
         if last is not None and start < last:

@@ -17,12 +17,12 @@ class BookingRequest(Model):
     attendee_name: str
     attendee_email: str
     attendee_time_zone: ZoneName
-    marker: str
     duration_minutes: int | None = None
     guests: tuple[str, ...] = ()
     answers: dict[str, Answer] = {}
     location: str | None = None
     notes: str | None = None
+    marker: str = ""
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -2,6 +2,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -19,7 +20,6 @@ SAO_PAULO = ZoneInfo("America/Sao_Paulo")
 APIA = ZoneInfo("Pacific/Apia")
 
 LONG_AGO = 0
-ALL_WEEK = {day: ["00:00-24:00"] for day in oracle.WEEK}
 
 
 def at(text: str) -> int:
@@ -36,13 +36,17 @@ def times(instants: Iterable[int], zone: ZoneInfo = BERLIN) -> list[str]:
 
 
 def on(day: str, zone: ZoneInfo = BERLIN) -> Span:
-    """The day from its first 00:00 to the last moment before the next."""
+    """From 00:00 of the day up to 00:00 of the next."""
     start = datetime.fromisoformat(day).replace(tzinfo=zone)
     return int(start.timestamp()), int((start + timedelta(days=1)).timestamp())
 
 
 def open_on(day: str, *ranges: str, zone: ZoneInfo = BERLIN) -> Hours:
     return Hours.of(zone, {}, {day: ranges})
+
+
+def every_day(*ranges: str) -> dict[str, Sequence[str]]:
+    return dict.fromkeys(oracle.WEEK, ranges)
 
 
 def rules(
@@ -133,6 +137,11 @@ def test_a_single_busy_second_blocks_every_meeting_around_it() -> None:
     ]
 
 
+def test_a_busy_time_that_begins_a_second_too_early_blocks_the_last_start_of_the_day() -> None:
+    busy = [(monday("10:59") + 59, monday("12:00"))]
+    assert times(find_starts(rules(), MORNING, MONDAY, LONG_AGO, busy)) == ["09:00", "09:30", "10:00"]
+
+
 def test_an_empty_busy_time_blocks_nothing() -> None:
     busy = [(monday("10:15"), monday("10:15"))]
     assert times(find_starts(rules(60, 60), MORNING, MONDAY, LONG_AGO, busy)) == ["09:00", "10:00"]
@@ -185,7 +194,7 @@ def test_nothing_is_offered_in_the_past() -> None:
 
 
 def test_the_booking_window_ends_with_a_local_date() -> None:
-    daily = Hours.of(BERLIN, dict.fromkeys(oracle.WEEK, ["23:00-24:00"]))
+    daily = Hours.of(BERLIN, every_day("23:00-24:00"))
     window = (monday("00:00"), monday("00:00") + 5 * DAY)
     # 23:30 in Berlin: half an hour later it would be Tuesday there, and one day more would be on offer.
     monday_night = find_starts(rules(60, 60, window_days=1), daily, window, monday("23:30"), [])
@@ -195,13 +204,11 @@ def test_the_booking_window_ends_with_a_local_date() -> None:
 
 
 def test_a_booking_window_of_no_days_is_today() -> None:
-    late = Hours.of(BERLIN, ALL_WEEK)
-    found = find_starts(rules(60, 60, window_days=0), late, (monday("22:00"), monday("22:00") + DAY), LONG_AGO, [])
-    assert found == []
-    found = find_starts(
-        rules(60, 60, window_days=0), late, (monday("22:00"), monday("22:00") + DAY), monday("08:00"), []
-    )
-    assert times(found) == ["22:00", "23:00"]
+    hours = Hours.of(BERLIN, every_day("00:00-24:00"))
+    tonight = (monday("22:00"), monday("22:00") + DAY)
+    found = find_starts(rules(60, 60, window_days=0), hours, tonight, monday("08:00"), [])
+    assert shown(found) == ["2026-03-02T22:00+01:00", "2026-03-02T23:00+01:00"]
+    assert find_starts(rules(60, 60, window_days=0), hours, tonight, monday("08:00") - DAY, []) == []
 
 
 def test_a_day_with_as_many_bookings_as_allowed_is_full() -> None:
@@ -265,15 +272,20 @@ def test_a_meeting_may_cross_midnight_where_both_days_are_open() -> None:
 
 
 def test_a_meeting_may_last_for_more_than_a_day() -> None:
-    hours = Hours.of(BERLIN, ALL_WEEK, {"2026-03-05": []})
-    found = find_starts(rules(36 * 60, 6 * 60), hours, (monday("00:00"), monday("00:00") + 4 * DAY), LONG_AGO, [])
-    assert shown(found)[-1] == "2026-03-03T12:00+01:00"
-    assert len(found) == 7
+    hours = Hours.of(BERLIN, every_day("00:00-24:00"), {"2026-03-05": []})
+    # Each asked for on its own, too: what counts is how long the hours go on after the window.
+    for start, fits in (("2026-03-03T12:00+01:00", True), ("2026-03-03T12:30+01:00", False)):
+        found = find_starts(rules(36 * 60), hours, (at(start), at(start) + 1), LONG_AGO, [])
+        assert shown(found) == [start] * fits
+    found = find_starts(rules(36 * 60), hours, (monday("00:00"), monday("00:00") + 7 * DAY), LONG_AGO, [])
+    assert "2026-03-03T12:00+01:00" in shown(found)
+    assert "2026-03-03T12:30+01:00" not in shown(found)
 
 
 def test_a_meeting_may_run_from_one_range_into_an_adjoining_one() -> None:
-    hours = open_on("2026-03-02", "09:00-09:45", "09:45-10:30")
-    assert times(find_starts(rules(60, 30), hours, MONDAY, LONG_AGO, [])) == ["09:00", "09:30"]
+    ranges = ["09:45-10:30", "09:00-09:45"]
+    for hours in (Hours.of(BERLIN, {"monday": ranges}), open_on("2026-03-02", *ranges)):
+        assert times(find_starts(rules(60, 30), hours, MONDAY, LONG_AGO, [])) == ["09:00", "09:30"]
     apart = open_on("2026-03-02", "09:00-09:45", "09:46-10:30")
     assert find_starts(rules(60, 30), apart, MONDAY, LONG_AGO, []) == []
 
@@ -344,7 +356,8 @@ def test_a_clock_may_change_by_half_an_hour() -> None:
     assert shown(find_starts(rules(15, 20), autumn, on("2026-04-05", lord_howe), LONG_AGO, []), lord_howe) == [
         "2026-04-05T01:15+11:00",
         "2026-04-05T01:35+11:00",
-        # 01:55 shows only a second time, and is followed by 02:00 at once.
+        "2026-04-05T01:55+11:00",
+        # 02:00 is 01:30 again.
         "2026-04-05T01:35+10:30",
         "2026-04-05T01:55+10:30",
     ]
@@ -356,8 +369,17 @@ def test_a_clock_may_change_by_half_an_hour() -> None:
     ]
 
 
+def test_a_window_may_hold_several_clock_changes() -> None:
+    hours = Hours.of(BERLIN, {"sunday": ["09:00-10:00"]})
+    year = (at("2026-01-01T00:00+01:00"), at("2027-01-01T00:00+01:00"))
+    found = shown(find_starts(rules(60), hours, year, LONG_AGO, []))
+    # The Sundays of the changes, 29 March and 25 October, already have the new offset at nine.
+    offsets = ["+01:00"] * 12 + ["+02:00"] * 30 + ["+01:00"] * 10
+    assert [text[10:] for text in found] == [f"T09:00{offset}" for offset in offsets]
+
+
 def test_a_day_whose_midnight_is_skipped_begins_later() -> None:
-    hours = Hours.of(SAO_PAULO, ALL_WEEK)
+    hours = Hours.of(SAO_PAULO, every_day("00:00-24:00"))
     window = (at("2018-11-03T22:00-03:00"), at("2018-11-04T03:00-02:00"))
     assert shown(find_starts(rules(40, 40), hours, window, LONG_AGO, []), SAO_PAULO) == [
         "2018-11-03T22:00-03:00",
@@ -371,7 +393,7 @@ def test_a_day_whose_midnight_is_skipped_begins_later() -> None:
 
 
 def test_the_hours_of_a_date_that_is_skipped_do_not_exist() -> None:
-    hours = Hours.of(APIA, dict.fromkeys(oracle.WEEK, ["09:00-10:00"]))
+    hours = Hours.of(APIA, every_day("09:00-10:00"))
     window = (at("2011-12-29T00:00-10:00"), at("2012-01-01T00:00+14:00"))
     assert shown(find_starts(rules(60), hours, window, LONG_AGO, []), APIA) == [
         "2011-12-29T09:00-10:00",
@@ -386,7 +408,7 @@ def test_a_meeting_runs_on_across_a_date_that_is_skipped() -> None:
 
 
 def test_the_booking_window_counts_a_date_that_is_skipped() -> None:
-    hours = Hours.of(APIA, dict.fromkeys(oracle.WEEK, ["09:00-10:00"]))
+    hours = Hours.of(APIA, every_day("09:00-10:00"))
     window = (at("2011-12-29T00:00-10:00"), at("2012-01-05T00:00+14:00"))
     found = find_starts(rules(60, window_days=2), hours, window, at("2011-12-29T08:00-10:00"), [])
     assert shown(found, APIA) == ["2011-12-29T09:00-10:00", "2011-12-31T09:00+14:00"]
@@ -449,7 +471,7 @@ def test_a_date_that_is_skipped_takes_no_time() -> None:
 
 
 def test_an_all_day_busy_time_leaves_nothing_of_its_date_and_all_of_the_next() -> None:
-    hours = Hours.of(SAO_PAULO, ALL_WEEK)
+    hours = Hours.of(SAO_PAULO, every_day("00:00-24:00"))
     window = (at("2018-11-03T00:00-03:00"), at("2018-11-05T03:00-02:00"))
     busy = [date_span(date(2018, 11, 4), date(2018, 11, 4), SAO_PAULO)]
     found = find_starts(rules(60, 60), hours, window, LONG_AGO, busy)
@@ -462,7 +484,7 @@ def test_an_all_day_busy_time_leaves_nothing_of_its_date_and_all_of_the_next() -
 def test_an_all_day_busy_time_covers_both_passes_of_a_midnight_hour() -> None:
     # Clocks in Newfoundland went back from 00:01 to 23:01: the old date came back after the new one had begun.
     st_johns = ZoneInfo("America/St_Johns")
-    hours = Hours.of(st_johns, ALL_WEEK)
+    hours = Hours.of(st_johns, every_day("00:00-24:00"))
     window = (at("2006-10-28T22:00-02:30"), at("2006-10-29T00:30-03:30"))
     busy = [date_span(date(2006, 10, 28), date(2006, 10, 28), st_johns)]
     found = shown(find_starts(rules(10, 10), hours, window, LONG_AGO, busy), st_johns)
@@ -545,9 +567,11 @@ CHANGES = [
 @st.composite
 def open_ranges(draw: st.DrawFn) -> list[Span]:
     """Ranges of one day, some of them adjoining."""
+    if draw(st.booleans()):
+        return [(0, 1440)]
     five_minutes = draw(st.lists(st.integers(0, 288), unique=True, max_size=5))
     bounds = sorted({0, 1440, *(5 * n for n in five_minutes)})
-    return [span for span in zip(bounds, bounds[1:], strict=False) if draw(st.integers(0, 3))]
+    return [span for span in pairwise(bounds) if draw(st.integers(0, 3))]
 
 
 @dataclass
@@ -571,28 +595,32 @@ def questions(draw: st.DrawFn) -> Question:
     def around(moment: int, hours: int) -> int:
         return moment + draw(st.integers(-12 * hours, 12 * hours)) * 5 * MINUTE + draw(odd)
 
-    start = around(middle, 30)
+    asked = rules(
+        duration=draw(st.sampled_from([5, 15, 20, 30, 45, 60, 90, 240, 1500])),
+        step=draw(st.sampled_from([5, 7, 15, 20, 25, 30, 45, 60, 100])),
+        buffer_before=draw(st.sampled_from([0, 0, 5, 10, 45, 120])),
+        buffer_after=draw(st.sampled_from([0, 0, 5, 10, 45, 120])),
+        minimum_notice=draw(st.sampled_from([0, 0, 15, 240, 1440])),
+        window_days=draw(st.sampled_from([None, None, 0, 1, 2, 3])),
+        max_per_day=draw(st.sampled_from([None, 1, 2])),
+    )
+    start = around(middle - DAY // 2, 24)
     window = (start, start + draw(st.integers(1, 48 * 12)) * 5 * MINUTE + draw(odd))
-    busy = []
+    busy: list[Span] = []
     for _ in range(draw(st.integers(0, 5))):
         begins = around(middle, 36)
+        if draw(st.booleans()) and busy:
+            # Just enough time after the last, or a second too little.
+            begins = busy[-1][1] + asked.buffer_before + asked.duration + asked.buffer_after - draw(st.integers(0, 1))
         busy.append((begins, begins + draw(st.sampled_from([0, 1, 5 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR]))))
     dates = [date.fromisoformat(day) + timedelta(days=n) for n in range(-2, 4)]
     return Question(
         zone,
         draw(st.fixed_dictionaries({day: open_ranges() for day in oracle.WEEK})),
         draw(st.dictionaries(st.sampled_from(dates), open_ranges(), max_size=3)),
-        rules(
-            duration=draw(st.sampled_from([5, 15, 20, 30, 45, 60, 90, 240, 1500])),
-            step=draw(st.sampled_from([5, 7, 15, 20, 25, 30, 45, 60, 100])),
-            buffer_before=draw(st.sampled_from([0, 0, 5, 10, 45, 120])),
-            buffer_after=draw(st.sampled_from([0, 0, 5, 10, 45, 120])),
-            minimum_notice=draw(st.sampled_from([0, 0, 15, 240, 1440])),
-            window_days=draw(st.sampled_from([None, None, 0, 1, 2, 3])),
-            max_per_day=draw(st.sampled_from([None, 1, 2])),
-        ),
+        asked,
         window,
-        around(start - DAY // 2, 24),
+        around(start - DAY, 24),
         busy,
         [around(middle, 36) for _ in range(draw(st.integers(0, 3)))],
     )

@@ -8,7 +8,7 @@ Quirks:
 - Between two meetings lies the later buffer of the one and the earlier buffer of the other.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -72,7 +72,7 @@ class Local(Provider):
     caveats = {
         Feature.CREATE_BOOKING: "no e-mail is sent; tell the guest yourself.",
         Feature.CANCEL_BOOKING: "no e-mail is sent; tell the guest yourself.",
-        Feature.RESCHEDULE_BOOKING: "no e-mail is sent; tell the guest yourself.",
+        Feature.RESCHEDULE_BOOKING: "no e-mail is sent, and the reason is not kept; tell the guest yourself.",
     }
 
     def __init__(self, account: str, config: LocalConfig, services: Services) -> None:
@@ -165,7 +165,7 @@ class Local(Provider):
             await store.add(connection, booking, kind)
         return booking
 
-    async def list_bookings(self, query: BookingQuery) -> AsyncIterator[Booking]:
+    async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         store = await self._open()
         async for booking in store.find(query):
             yield booking
@@ -200,6 +200,8 @@ class Local(Provider):
             return await self._put(booking.id, {"attendees": (guest, *booking.attendees[1:])})
         if response == "confirm":
             return await self._put(booking.id, {"status": "confirmed"})
+        if booking.status == "confirmed":
+            raise InvalidRequest("This booking is confirmed already. Call it off with cancel_booking.")
         return await self._put(booking.id, {"status": "declined", "cancellation_reason": reason})
 
     async def list_schedules(self, event_type_id: str | None) -> list[Schedule]:

@@ -4,20 +4,21 @@ Every change first raises the account's revision. That row is the queue: on SQLi
 write lock, elsewhere the update waits for whoever holds the row, so what a change reads is true until it commits.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from providers.own import OwnEventType
 from providers.slots import Span, seconds
 from providers.storage import Storage
 from providers.storage.tables import accounts, bookings, event_types, schedules
-from schemas import Booking, BookingQuery, Schedule
+from schemas import Booking, BookingQuery, Schedule, SlotTaken
 
 PAGE = 200
 LIVE = ("confirmed", "pending")
@@ -160,16 +161,16 @@ class Store:
         return self._storage.read() if connection is None else nullcontext(connection)
 
     async def add(self, connection: AsyncConnection, booking: Booking, kind: OwnEventType) -> None:
-        await connection.execute(
-            insert(bookings).values(
-                account=self._account,
-                id=booking.id,
-                event_type_id=booking.event_type_id,
-                attendee_email=booking.attendees[0].email.lower(),
-                marker=booking.marker,
-                **_columns(booking, kind.rules.buffer_before, kind.rules.buffer_after),
-            )
+        row = insert(bookings).values(
+            account=self._account,
+            id=booking.id,
+            event_type_id=booking.event_type_id,
+            attendee_email=booking.attendees[0].email.lower(),
+            marker=booking.marker,
+            **_columns(booking, kind.rules.buffer_before, kind.rules.buffer_after),
         )
+        with _alone():
+            await connection.execute(row)
 
     async def put(self, connection: AsyncConnection, booking: Booking, kind: OwnEventType | None = None) -> None:
         """Keep a changed booking: with the buffers of `kind` now, or else those it has."""
@@ -179,9 +180,10 @@ class Store:
             values = _columns(booking, row.starts - row.blocks_from, row.blocks_until - row.ends)
         else:
             values = _columns(booking, kind.rules.buffer_before, kind.rules.buffer_after)
-        await connection.execute(update(bookings).where(*this).values(**values))
+        with _alone():
+            await connection.execute(update(bookings).where(*this).values(**values))
 
-    async def find(self, query: BookingQuery) -> AsyncIterator[Booking]:
+    async def find(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         order = bookings.c.starts.desc() if query.newest_first else bookings.c.starts.asc()
         wanted = select(bookings.c.starts, bookings.c.id, bookings.c.data).where(*self._narrowed(query))
         wanted = wanted.order_by(order, bookings.c.id.asc()).limit(PAGE)
@@ -208,6 +210,15 @@ class Store:
         if query.resume_at is not None:
             bound = seconds(query.resume_at)
             yield bookings.c.starts <= bound if query.newest_first else bookings.c.starts >= bound
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The database's last word: no two live bookings begin together."""
+    try:
+        yield
+    except IntegrityError:
+        raise SlotTaken("Another booking begins at that time. find_slots has the times that are free.") from None
 
 
 def _columns(booking: Booking, before: int, after: int) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""Accounts, event types, schedules and links: what there is to book, and when."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gateway.accounts import reading, unavailable
+from gateway.answers import (
+    AccountAnswer,
+    AccountsAnswer,
+    EventTypeAnswer,
+    EventTypesAnswer,
+    LinkAnswer,
+    ScheduleAnswer,
+    SchedulesAnswer,
+)
+from providers import Provider
+from schemas import EventType, EventTypeChange, Feature, InvalidRequest, NotConnected, ScheduleChange, SchedulingError
+from schemas.problems import checked
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
+
+class Catalog:
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+
+    async def list_accounts(self) -> AccountsAnswer:
+        answers = [await self._account(provider) for provider in self._gateway.accounts.values()]
+        return AccountsAnswer(accounts=tuple(answers), now=self._gateway.clock.now())
+
+    async def _account(self, provider: Provider) -> AccountAnswer:
+        told: dict[str, Any] = {}
+        try:
+            identity = await reading(provider, provider.whoami())
+        except SchedulingError as error:
+            told["state"] = "needs_connection" if isinstance(error, NotConnected) else "failing"
+            told["detail"] = error.message
+        else:
+            signed_in = f"{provider.title}, signed in as {identity.name}" if identity.name else provider.title
+            told = {"state": "ready", "detail": signed_in, "time_zone": identity.time_zone, "email": identity.email}
+        return AccountAnswer(
+            account=provider.account,
+            provider=provider.config.provider,
+            via=provider.config.via,
+            cannot={str(feature): advice for feature, advice in provider.gaps.items()},
+            notes={str(feature): note for feature, note in provider.caveats.items()},
+            **told,
+        )
+
+    async def list_event_types(
+        self, account: str | None, query: str | None, include_inactive: bool
+    ) -> EventTypesAnswer:
+        async def of(provider: Provider) -> list[EventType]:
+            provider.require(Feature.LIST_EVENT_TYPES)
+            return await provider.list_event_types()
+
+        accounts = self._gateway.accounts
+        found = (await accounts.ask(accounts.chosen([account] if account else None), of, {})).any()
+        words = (query or "").casefold()
+        return EventTypesAnswer(
+            event_types=tuple(
+                EventTypeAnswer.of(name, event_type)
+                for name, event_types in found.answers.items()
+                for event_type in event_types
+                if (event_type.active or include_inactive)
+                and words in f"{event_type.title}\n{event_type.slug}\n{event_type.description or ''}".casefold()
+            ),
+            unavailable=tuple(unavailable(found.errors)),
+        )
+
+    async def save_event_type(
+        self, event_type_id: str | None, account: str | None, changes: Mapping[str, Any]
+    ) -> EventTypeAnswer:
+        accounts = self._gateway.accounts
+        own: str | None = None
+        if event_type_id is None:
+            provider = accounts.only(account)
+            for name in ("title", "duration_minutes"):
+                if changes[name] is None:
+                    raise InvalidRequest(f"{name}: a new event type needs it. To change one, give its event_type_id.")
+        else:
+            provider, own = accounts.route(event_type_id, "event_type_id")
+            _same_account(account, provider)
+        provider.require(Feature.SAVE_EVENT_TYPE)
+        change = checked(EventTypeChange, changes)
+        if not change.model_dump(exclude_none=True):
+            raise InvalidRequest(f"Say what to change: {', '.join(EventTypeChange.model_fields)}.")
+        saved = await self._gateway.write(
+            provider,
+            Feature.SAVE_EVENT_TYPE,
+            [event_type_id, changes],
+            lambda _: provider.save_event_type(own, change),
+        )
+        return EventTypeAnswer.of(provider.account, saved)
+
+    async def delete_event_type(self, event_type_id: str) -> EventTypeAnswer:
+        provider, own = self._gateway.accounts.route(event_type_id, "event_type_id")
+        provider.require(Feature.DELETE_EVENT_TYPE)
+        deleted = await self._gateway.write(
+            provider, Feature.DELETE_EVENT_TYPE, event_type_id, lambda _: provider.delete_event_type(own)
+        )
+        return EventTypeAnswer.of(provider.account, deleted)
+
+    async def list_schedules(self, account: str | None, event_type_id: str | None) -> SchedulesAnswer:
+        accounts = self._gateway.accounts
+        own: str | None = None
+        if event_type_id is not None:
+            provider, own = accounts.route(event_type_id, "event_type_id")
+            _same_account(account, provider)
+            account = provider.account
+
+        async def of(provider: Provider) -> list[ScheduleAnswer]:
+            provider.require(Feature.LIST_SCHEDULES)
+            return [ScheduleAnswer.of(provider.account, each) for each in await provider.list_schedules(own)]
+
+        found = (await accounts.ask(accounts.chosen([account] if account else None), of, {})).any()
+        return SchedulesAnswer(
+            schedules=tuple(each for schedules in found.answers.values() for each in schedules),
+            unavailable=tuple(unavailable(found.errors)),
+        )
+
+    async def update_schedule(self, schedule_id: str, changes: Mapping[str, Any]) -> ScheduleAnswer:
+        provider, own = self._gateway.accounts.route(schedule_id, "schedule_id")
+        provider.require(Feature.UPDATE_SCHEDULE)
+        change = checked(ScheduleChange, changes)
+        if not change.model_dump(exclude_none=True):
+            raise InvalidRequest(f"Say what to change: {', '.join(ScheduleChange.model_fields)}.")
+        saved = await self._gateway.write(
+            provider, Feature.UPDATE_SCHEDULE, [schedule_id, changes], lambda _: provider.update_schedule(own, change)
+        )
+        return ScheduleAnswer.of(provider.account, saved)
+
+    async def create_scheduling_link(self, event_type_id: str, single_use: bool) -> LinkAnswer:
+        provider, own = self._gateway.accounts.route(event_type_id, "event_type_id")
+        provider.require(Feature.CREATE_SCHEDULING_LINK)
+        if not single_use:
+            provider.require(Feature.CREATE_SCHEDULING_LINK_REUSABLE)
+        link = await self._gateway.write(
+            provider,
+            Feature.CREATE_SCHEDULING_LINK,
+            [event_type_id, single_use],
+            lambda _: provider.create_scheduling_link(own, single_use),
+        )
+        return LinkAnswer(url=link.url, single_use=link.single_use)
+
+
+def _same_account(account: str | None, provider: Provider) -> None:
+    if account is not None and account != provider.account:
+        raise InvalidRequest("account: the id names another one. Leave account out.")

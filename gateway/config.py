@@ -1,0 +1,209 @@
+"""The configuration file: found, read, filled in from the environment and checked, every mistake named at once.
+
+No value is ever repeated in a message: it may have come from a secret.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from platformdirs import user_config_path, user_data_path
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+
+from providers import PROVIDERS, AccountConfig
+from schemas import Model
+from schemas.problems import problems
+
+APP = "scheduling-gateway"
+ACCOUNT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration, one line a mistake."""
+
+    def __init__(self, mistakes: list[str], source: Path | None = None) -> None:
+        self.mistakes = mistakes
+        where = f"{source}: " if source else ""
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__(f"{where}{count}\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
+
+
+def _url_path(path: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+        raise ValueError("is written like /mcp")
+    return path
+
+
+class ServerConfig(Model):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    path: Annotated[str, AfterValidator(_url_path)] = "/mcp"
+    public_url: str | None = None
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_https(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise ValueError("is written like https://sched.example.com")
+        return url
+
+    @property
+    def exposed(self) -> list[str]:
+        """Why others than this machine's users can reach the server, in words; empty if they cannot."""
+        reasons = [f"server.host is {self.host}, which is not loopback"] if self.host not in LOOPBACK else []
+        return reasons + (["server.public_url is set"] if self.public_url else [])
+
+
+class StorageConfig(Model):
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_file(cls, url: str, info: ValidationInfo) -> str:
+        match = re.fullmatch(r"sqlite:///(.+)", url)
+        if match is None or match[1] == ":memory:":
+            raise ValueError("names an SQLite file, like sqlite:///gateway.db; nothing else is built yet")
+        folder: Path = (info.context or {}).get("folder", Path.cwd())
+        return f"sqlite:///{folder / Path(match[1]).expanduser()}"
+
+
+def _default_storage() -> StorageConfig:
+    return StorageConfig(url=f"sqlite:///{user_data_path(APP) / 'gateway.db'}")
+
+
+class Config(Model):
+    """A whole configuration. `accounts` are the adapters' own config models, by account name."""
+
+    accounts: dict[str, Any]
+    server: ServerConfig = ServerConfig()
+    storage: StorageConfig = Field(default_factory=_default_storage)
+
+
+def default_config() -> Config:
+    """What holds without a file: one embedded calendar called `local`, in the user's data folder."""
+    return Config(accounts={"local": PROVIDERS["local"]["api"].Config(provider="local")})
+
+
+def find_config(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file to use: the one given, named by the environment, in this folder, or in the user's config folder."""
+    if given is None and (named := environ.get("SCHEDULING_GATEWAY_CONFIG")):
+        given = Path(named)
+    if given is not None:
+        return given.expanduser()
+    usual = (Path("config.yaml"), user_config_path(APP) / "config.yaml")
+    return next((path for path in usual if path.is_file()), None)
+
+
+def load_config(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in force. Raises ConfigError."""
+    path = find_config(given, environ)
+    if path is None:
+        return default_config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"cannot be read: {error.strerror}"], path) from None
+    except UnicodeDecodeError:
+        raise ConfigError(["is not UTF-8 text"], path) from None
+    try:
+        return parse_config(text, environ, folder=path.absolute().parent)
+    except ConfigError as error:
+        raise ConfigError(error.mistakes, path) from None
+
+
+def parse_config(text: str, environ: Mapping[str, str], *, folder: Path) -> Config:
+    """A configuration from its YAML; relative paths start at `folder`. Raises ConfigError."""
+    mistakes: list[str] = []
+    try:
+        raw = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError([f"{line}{error.problem or 'is not YAML'}"]) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(["must begin with `accounts:`"])
+    raw = _filled(raw, environ, "", mistakes)
+    values = dict(raw)
+    if isinstance(raw.get("accounts"), dict):
+        if not raw["accounts"]:
+            mistakes.append("accounts: name at least one, like `home: {provider: local}`")
+        accounts = {name: _account(str(name), account, folder, mistakes) for name, account in raw["accounts"].items()}
+        values["accounts"] = accounts
+    try:
+        config = Config.model_validate(values, context={"folder": folder})
+    except ValidationError as error:
+        mistakes += problems(error)
+    if mistakes:
+        raise ConfigError(sorted(set(mistakes)))
+    return config
+
+
+def _account(name: str, raw: Any, folder: Path, mistakes: list[str]) -> AccountConfig | None:
+    path = f"accounts.{name}"
+    if not ACCOUNT_NAME.fullmatch(name):
+        mistakes.append(f"{path}: account names are a-z, 0-9, _ and -, begin with a letter, 32 at most")
+    if not isinstance(raw, dict):
+        mistakes.append(f"{path}: must hold names and values, like {{provider: local}}")
+        return None
+    faces = PROVIDERS.get(str(raw.get("provider")))
+    if faces is None:
+        mistakes.append(f"{path}.provider: must be one of {', '.join(PROVIDERS)}; no other is built yet")
+        return None
+    via = str(raw.get("via", "api"))
+    if via not in faces:
+        mistakes.append(f"{path}.via: must be one of {', '.join(faces)} for this provider; no other is built yet")
+        return None
+    try:
+        return faces[via].Config.model_validate(raw, context={"folder": folder})
+    except ValidationError as error:
+        mistakes += [f"{path}.{problem}" for problem in problems(error)]
+        return None
+
+
+def _filled(value: Any, environ: Mapping[str, str], path: str, mistakes: list[str]) -> Any:
+    """`${VAR}` and `${VAR:-default}` in every string below `value`."""
+    if isinstance(value, dict):
+        return {k: _filled(v, environ, f"{path}.{k}" if path else str(k), mistakes) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, environ, f"{path}[{index}]", mistakes) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    return _VARIABLE.sub(_replacement(environ, path, mistakes), value)
+
+
+def _replacement(environ: Mapping[str, str], path: str, mistakes: list[str]) -> Callable[[re.Match[str]], str]:
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, default = match["name"], match["default"]
+        if name is None:
+            mistakes.append(f"{path}: has a ${{ that names no variable; a literal one is written $${{")
+            return ""
+        found = environ.get(name)
+        if default is not None:
+            return found or default
+        if found is None:
+            mistakes.append(f"{path}: the environment variable {name} is not set")
+        return found or ""
+
+    return replacement
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's own rule, which PyYAML does not keep: a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, list | dict) and key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!s:.40} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(str(key) if isinstance(key, list | dict) else key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,197 @@
+"""How a function becomes an MCP tool: lean schemas, every mistake in the arguments named, every failure a result.
+
+FastMCP's own function tools answer bad arguments with a validator's raw text, the value and a link, and put titles,
+nullable unions and its own metadata into every schema; hence this subclass of its public `Tool`.
+"""
+
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, get_type_hints
+
+import pydantic_core
+from fastmcp.tools.base import Tool, ToolResult
+from mcp.types import TextContent, ToolAnnotations
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
+
+from gateway.core import Gateway
+from schemas import InvalidRequest, OutcomeUnknown, ProviderDown, SchedulingError
+from schemas.problems import problems
+
+log = logging.getLogger(__name__)
+
+READ = ToolAnnotations(read_only_hint=True, open_world_hint=True)
+ADD = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+CHANGE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A tool function: after the gateway its parameters are the arguments; its docstring is the description."""
+
+    function: Callable[..., Awaitable[BaseModel]]
+    title: str
+    annotations: ToolAnnotations
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        hints = get_type_hints(self.function, include_extras=True)
+        fields: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(self.function).parameters.items())[1:]:
+            required = parameter.default is inspect.Parameter.empty
+            kind = hints[name] if required else Annotated[hints[name], BeforeValidator(_absent(parameter.default))]
+            fields[name] = (kind, ... if required else parameter.default)
+        return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
+
+    @cached_property
+    def answer(self) -> type[BaseModel]:
+        model: type[BaseModel] = get_type_hints(self.function)["return"]
+        return model
+
+
+class GatewayTool(Tool):
+    _spec: Spec = PrivateAttr()
+    _gateway: Gateway = PrivateAttr()
+
+    @classmethod
+    def of(cls, spec: Spec, gateway: Gateway) -> "GatewayTool":
+        tool = cls(
+            name=spec.name,
+            title=spec.title,
+            description=inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, gateway),
+            parameters=lean(spec.arguments.model_json_schema()),
+            output_schema=_open(lean(spec.answer.model_json_schema(mode="serialization"))),
+            annotations=spec.annotations,
+        )
+        tool._spec, tool._gateway = spec, gateway
+        return tool
+
+    def get_meta(self) -> dict[str, Any]:
+        """None of FastMCP's bookkeeping: a model has to read it."""
+        return {}
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        """The answer, or the failure, as a result. The only place where errors become results."""
+        try:
+            values = self._validated(arguments)
+            if not self._gateway.is_open:
+                await self._gateway.open()
+            answer = await self._spec.function(self._gateway, **values)
+        except SchedulingError as error:
+            return failure(error)
+        except Exception as error:
+            log.exception("%s failed in a way nobody foresaw", self.name)
+            kind = ProviderDown if self._spec.annotations.read_only_hint else OutcomeUnknown
+            advice = "Nothing was changed." if kind is ProviderDown else "Look before trying again."
+            return failure(kind(f"The gateway failed ({type(error).__name__}); its log has more. {advice}"))
+        # Both by pydantic in one go: FastMCP would walk the answer twice more.
+        return _result(pydantic_core.to_jsonable_python(answer, exclude_none=True))
+
+    def _validated(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            model = self._spec.arguments.model_validate(arguments)
+        except ValidationError as error:
+            raise InvalidRequest(" ".join(map(self._explained, problems(error)))) from None
+        return {name: getattr(model, name) for name in self._spec.arguments.model_fields}
+
+    def _explained(self, problem: str) -> str:
+        name = problem.partition(":")[0].partition(".")[0].partition("[")[0]
+        known: Mapping[str, Any] = self.parameters["properties"]
+        if name not in known:
+            return f"{problem[:100]}: this tool takes {', '.join(known) or 'no arguments'}."
+        takes = known[name].get("description")
+        return f"{problem} (takes: {takes})." if takes else f"{problem}."
+
+
+def failure(error: SchedulingError) -> ToolResult:
+    """An error as a tool result: text for the model, the same in fields for programs."""
+    said: dict[str, Any] = {"code": error.code, "account": error.account, "message": error.message}
+    if error.retry_after is not None:
+        said["retry_after"] = -int(-error.retry_after // 1)
+    if error.details:
+        said["details"] = dict(error.details)
+    content = [TextContent(type="text", text=str(error))]
+    fields = {name: value for name, value in said.items() if value is not None}
+    return ToolResult(content=content, structured_content=fields, is_error=True)
+
+
+def lean(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema with references put in place, and without titles and nulls (an absent value is left out)."""
+    definitions = schema.pop("$defs", {})
+
+    def slim(node: Any) -> Any:
+        if isinstance(node, list):
+            return [slim(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if reference := node.get("$ref"):
+            return slim({**definitions[reference.rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}})
+        out: dict[str, Any] = {}
+        for key, value in node.items():
+            if key in ("title", "$defs") or (key == "default" and value in (None, [], {})):
+                continue
+            if key == "properties":
+                out[key] = {name: slim(each) for name, each in value.items()}
+            elif key == "anyOf":
+                kinds = [slim(kind) for kind in value if kind != {"type": "null"}]
+                out.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+            else:
+                out[key] = slim(value)
+        return out
+
+    slimmed: dict[str, Any] = slim(schema)
+    slimmed.pop("description", None)
+    return slimmed
+
+
+def _open(schema: Any) -> Any:
+    """An answer may grow: no `additionalProperties`, and no docstrings of ours; what is said of a field stays."""
+    if isinstance(schema, list):
+        return [_open(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    is_object = "properties" in schema
+    return {
+        key: {name: _open(each) for name, each in value.items()} if key == "properties" else _open(value)
+        for key, value in schema.items()
+        if not (key == "additionalProperties" and value is False) and not (is_object and key == "description")
+    }
+
+
+def as_json(value: Any) -> Any:
+    """For lists and objects: some models send them as JSON in a string."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _absent(default: Any) -> Callable[[Any], Any]:
+    """Null and an empty text count as not given: models fill in what they do not need."""
+    return lambda value: default if value is None or value == "" else value
+
+
+def _notes(operation: str, gateway: Gateway) -> str:
+    """What the configured accounts cannot do here, or do with a reservation."""
+    lines: dict[str, list[str]] = {}
+    for account, adapter in gateway.adapters.items():
+        for said, word in ((adapter.gaps, "cannot"), (adapter.caveats, "note")):
+            for each, text in said.items():
+                if each.operation == operation and (each == operation or operation not in adapter.gaps):
+                    part = f" {each.partition('.')[2]}" if each != operation else ""
+                    lines.setdefault(f"{word}{part}: {text}", []).append(account)
+    return "".join(f"\n{', '.join(accounts)} {line}" for line, accounts in lines.items())
+
+
+def _result(structured: dict[str, Any]) -> ToolResult:
+    text = pydantic_core.to_json(structured).decode()
+    return ToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)

@@ -1,0 +1,59 @@
+"""What is wrong with a value, in words for whoever wrote it: each mistake by its path, none with the value itself."""
+
+import re
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.errors import InvalidRequest
+
+M = TypeVar("M", bound=BaseModel)
+
+_SAID = {
+    "missing": "is required",
+    "extra_forbidden": "is not known here",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must hold names and values",
+    "model_type": "must hold names and values",
+}
+# What pydantic adds to a path for the branches of a union and for validators is not in anybody's file.
+_NOISE = re.compile(r"(str|int|float|bool|tuple|list|dict|constrained-.*|.*\[.*|nullable)")
+
+
+def problems(error: ValidationError) -> list[str]:
+    """One sentence a mistake, `path: what is wrong`; the first for a path that has several."""
+    found: dict[str, str] = {}
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        found.setdefault(_path(detail), _words(detail))
+    return [f"{path}: {what}" if path else what for path, what in found.items()]
+
+
+def checked(model: type[M], values: object) -> M:
+    """`values` as that model. Raises InvalidRequest naming every mistake."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidRequest("; ".join(problems(error)) + ".") from None
+
+
+def _path(detail: ErrorDetails) -> str:
+    path = ""
+    for part in detail["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]" and not _NOISE.fullmatch(part):
+            path += f".{part}" if path else part
+    return path
+
+
+def _words(detail: ErrorDetails) -> str:
+    said = _SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return said.replace("Input should be ", "must be ").replace("Value should have ", "must have ").rstrip(".")
