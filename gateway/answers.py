@@ -68,7 +68,7 @@ class EventTypeAnswer(Model):
 
     @classmethod
     def of(cls, account: str, event_type: EventType) -> "EventTypeAnswer":
-        return cls.model_construct(
+        return cls(
             **{name: getattr(event_type, name) for name in EventType.model_fields if name != "id"},
             id=routed(account, event_type.id),
             account=account,
@@ -89,9 +89,7 @@ class SlotAnswer(Model):
     @classmethod
     def of(cls, start: datetime, end: datetime, event_type_id: str, tz: ZoneInfo) -> "SlotAnswer":
         start = start.astimezone(tz)
-        return cls.model_construct(
-            start=start, end=end.astimezone(tz), weekday=weekday(start), event_type_id=event_type_id
-        )
+        return cls(start=start, end=end.astimezone(tz), weekday=weekday(start), event_type_id=event_type_id)
 
 
 class SlotsAnswer(Model):
@@ -110,9 +108,7 @@ class BusyAnswer(Model):
 
     @classmethod
     def of(cls, account: str, busy: BusyTime, tz: ZoneInfo) -> "BusyAnswer":
-        return cls.model_construct(
-            start=busy.start.astimezone(tz), end=busy.end.astimezone(tz), account=account, title=busy.title
-        )
+        return cls(start=busy.start.astimezone(tz), end=busy.end.astimezone(tz), account=account, title=busy.title)
 
 
 class BusyTimesAnswer(Model):
@@ -149,7 +145,7 @@ class BookingAnswer(Model):
 
     @classmethod
     def of(cls, account: str, booking: Booking, tz: ZoneInfo, note: str | None = None) -> "BookingAnswer":
-        return cls.model_construct(**_said(account, booking, tz), note=note)
+        return cls(**_said(account, booking, tz), note=note)
 
 
 class MovedAnswer(BookingAnswer):
@@ -160,7 +156,7 @@ class MovedAnswer(BookingAnswer):
         cls, account: str, booking: Booking, tz: ZoneInfo, asked_for: str, note: str | None = None
     ) -> "MovedAnswer":
         said = _said(account, booking, tz) | {"rescheduled_from": asked_for}
-        return cls.model_construct(**said, note=note, method="native")
+        return cls(**said, note=note, method="native")
 
 
 class BookingsAnswer(Model):
@@ -182,7 +178,7 @@ class ScheduleAnswer(Model):
     @classmethod
     def of(cls, account: str, schedule: Schedule) -> "ScheduleAnswer":
         values = {name: getattr(schedule, name) for name in Schedule.model_fields if name != "id"}
-        return cls.model_construct(**values, id=routed(account, schedule.id), account=account)
+        return cls(**values, id=routed(account, schedule.id), account=account)
 
 
 class SchedulesAnswer(Model):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from gateway.accounts import Found, reading, unavailable, zone_of
 from gateway.answers import BusyAnswer, BusyTimesAnswer, SlotAnswer, SlotsAnswer, routed
@@ -72,11 +73,13 @@ class Availability:
             # A time that could not be checked is not free.
             slots = [] if checked.errors else _free(slots, checked.answers, moving)
         if tz is None:
-            tz = await zone_of(accounts[next(iter(asked))])
+            # An adapter that knows the account's zone gives slots in it, which saves asking again.
+            shown = slots[0][0].tzinfo if slots else None
+            tz = shown if isinstance(shown, ZoneInfo) else await zone_of(accounts[next(iter(asked))])
         slots = [slot for slot in slots if not page.position or _position(slot) > page.position]
         more = len(slots) > limit
         failed = {name: error.code for name, error in errors.items()}
-        return SlotsAnswer.model_construct(
+        return SlotsAnswer(
             slots=tuple(SlotAnswer.of(start, end, id, tz) for start, id, end in slots[:limit]),
             time_zone=tz.key,
             now=now.astimezone(tz),

@@ -146,7 +146,7 @@ class Bookings:
         more = len(entries) > limit
         failed = {name: error.code for name, error in found.errors.items()}
         position = (entries[limit - 1][2].start.timestamp(), entries[limit - 1][0][1]) if more else ()
-        return BookingsAnswer.model_construct(
+        return BookingsAnswer(
             bookings=tuple(BookingAnswer.of(name, booking, shown) for _, name, booking, shown in entries[:limit]),
             now=now,
             unavailable=tuple(unavailable(found.errors)),

@@ -47,15 +47,21 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
         finally:
             await gateway.close()
 
+    tools = {spec.name: GatewayTool.of(spec, gateway) for spec in TOOLS}
     server: FastMCP[Any] = FastMCP(
         NAME,
         instructions=INSTRUCTIONS,
         version=VERSION,
         lifespan=lifespan,
-        tools=[GatewayTool.of(spec, gateway) for spec in TOOLS],
+        tools=list(tools.values()),
         mask_error_details=True,
         on_duplicate="error",
+        dereference_schemas=False,  # ours have no references
     )
+    # The SDK checks a call's headers against its tool's schema, and without this lists all tools to find that one:
+    # a third of the time of a call (mcp 2.3, 2026-11).
+    schemas = {name: tool.parameters for name, tool in tools.items()}
+    server._mcp_server.get_tool_input_schema = schemas.get
 
     @server.custom_route("/health", methods=["GET"], include_in_schema=False)
     async def health(_: Request) -> JSONResponse:

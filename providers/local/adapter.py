@@ -42,9 +42,7 @@ from schemas import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from providers.local.store import State, Store
+    from providers.local.store import State, Store, Taken
 
 DAY = 86_400
 SEEDS = (
@@ -67,7 +65,6 @@ class Local(Provider):
     gaps = {
         Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those.",
         Feature.CREATE_SCHEDULING_LINK: "there is no page for guests yet; find a slot and book it for the guest.",
-        Feature.CREATE_SCHEDULING_LINK_REUSABLE: "there is no page for guests yet; find a slot and book it.",
     }
     caveats = {
         Feature.CREATE_BOOKING: "no e-mail is sent; tell the guest yourself.",
@@ -118,12 +115,13 @@ class Local(Provider):
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
     ) -> list[Slot]:
-        state = await self._state()
+        store, span = await self._open(), (seconds(window.start), seconds(window.end))
+        state, taken = await store.state_and_taken(_around(span))
         kind = self._bookable(state, event_type_id)
         length, tz = timedelta(minutes=kind.duration_minutes), zone(state.schedule.time_zone)
-        starts = await self._starts(state, kind, event_type_id, (seconds(window.start), seconds(window.end)), moving)
+        starts = self._starts(state.schedule, kind, event_type_id, span, taken, moving)
         slots = (datetime.fromtimestamp(start, tz) for start in starts)
-        return [Slot.model_construct(start=start, end=_later(start, length)) for start in slots]
+        return [Slot(start=start, end=_later(start, length)) for start in slots]
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         await self._open()
@@ -138,7 +136,9 @@ class Local(Provider):
         async with store.change() as (connection, state):
             kind = self._bookable(state, request.event_type_id)
             start = request.start.astimezone(UTC)
-            _must_offer(start, await self._starts(state, kind, request.event_type_id, _at(start), None, connection))
+            span = (seconds(start), seconds(start) + 1)
+            taken = await store.taken(_around(span), connection)
+            _must_offer(start, self._starts(state.schedule, kind, request.event_type_id, span, taken, None))
             location = request.location or kind.location
             booking = Booking(
                 id=uuid4().hex[:16],
@@ -186,7 +186,9 @@ class Local(Provider):
             start, length = start.astimezone(UTC), booking.end - booking.start
             # It moves as long as it is, whatever the event type says by now.
             kind = kind.model_copy(update={"duration_minutes": length // timedelta(minutes=1)})
-            _must_offer(start, await self._starts(state, kind, event_type_id, _at(start), booking.id, connection))
+            span = (seconds(start), seconds(start) + 1)
+            taken = await store.taken(_around(span), connection)
+            _must_offer(start, self._starts(state.schedule, kind, event_type_id, span, taken, booking.id))
             booking = booking.model_copy(update={"start": start, "end": start + length})
             await store.put(connection, booking, kind)
         return booking
@@ -264,26 +266,23 @@ class Local(Provider):
             raise InvalidRequest("This event type is not active. Activate it with save_event_type, or use another one.")
         return kind
 
-    async def _starts(
+    def _starts(
         self,
-        state: "State",
+        schedule: Schedule,
         kind: OwnEventType,
         event_type_id: str,
         window: Span,
+        taken: "list[Taken]",
         moving: str | None,
-        connection: "AsyncConnection | None" = None,
     ) -> list[int]:
-        store = await self._open()
-        # Wide enough for every booking that a slot of the window could meet, or share its date with.
-        around = (window[0] - 3 * DAY, window[1] + 3 * DAY)
-        taken = [other for other in await store.taken(around, connection) if other.booking_id != moving]
+        others = [booking for booking in taken if booking.booking_id != moving]
         return find_starts(
             kind.rules,
-            Hours.of(zone(state.schedule.time_zone), state.schedule.weekly_hours, state.schedule.date_overrides),
+            Hours.of(zone(schedule.time_zone), schedule.weekly_hours, schedule.date_overrides),
             window,
             seconds(self.clock.now()),
-            [other.blocks for other in taken],
-            [other.starts for other in taken if other.event_type_id == event_type_id],
+            [booking.blocks for booking in others],
+            [booking.starts for booking in others if booking.event_type_id == event_type_id],
         )
 
     async def _put(self, booking_id: str, changes: dict[str, Any]) -> Booking:
@@ -294,8 +293,9 @@ class Local(Provider):
         return booking
 
 
-def _at(start: datetime) -> Span:
-    return seconds(start), seconds(start) + 1
+def _around(window: Span) -> Span:
+    """Wide enough for every booking that a slot of the window could meet, or share its date with."""
+    return window[0] - 3 * DAY, window[1] + 3 * DAY
 
 
 def _must_offer(start: datetime, starts: list[int]) -> None:

@@ -144,12 +144,20 @@ class Store:
     def _event_type(self, event_type_id: str) -> tuple[ColumnElement[bool], ...]:
         return (event_types.c.account == self._account, event_types.c.id == event_type_id)
 
-    async def taken(self, window: Span, connection: AsyncConnection | None = None) -> list[Taken]:
-        """The live bookings that, with their buffers, touch `window`."""
-        values = {"account": self._account, "begins": window[0], "ends": window[1]}
-        async with self._reading(connection) as reading:
-            rows = (await reading.execute(_TAKEN, values)).all()
-        return [Taken((begins, ends), *rest) for begins, ends, *rest in rows]
+    async def state_and_taken(self, window: Span) -> tuple[State, list[Taken]]:
+        """The account, and its live bookings that with their buffers touch `window`: one look at one moment."""
+        async with self._storage.read() as connection:
+            rows = (await connection.execute(_TAKEN, self._around(window))).all()
+            if self._state is None or self._state.revision != rows[0][0]:
+                self._state = await self._load(connection)
+            return self._state, _taken(rows)
+
+    async def taken(self, window: Span, connection: AsyncConnection) -> list[Taken]:
+        """The live bookings that with their buffers touch `window`, within a change."""
+        return _taken((await connection.execute(_TAKEN, self._around(window))).all())
+
+    def _around(self, window: Span) -> dict[str, Any]:
+        return {"account": self._account, "begins": window[0], "ends": window[1]}
 
     async def get(self, booking_id: str, connection: AsyncConnection | None = None) -> Booking | None:
         query = select(bookings.c.data).where(bookings.c.account == self._account, bookings.c.id == booking_id)
@@ -240,11 +248,29 @@ def _said(configured: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
 
 
 _REVISION = select(accounts.c.revision).where(accounts.c.name == bindparam("account"))
-_TAKEN = select(
-    bookings.c.blocks_from, bookings.c.blocks_until, bookings.c.starts, bookings.c.event_type_id, bookings.c.id
-).where(
-    bookings.c.account == bindparam("account"),
-    bookings.c.live,
-    bookings.c.blocks_until > bindparam("begins"),
-    bookings.c.blocks_from < bindparam("ends"),
+_TAKEN = (
+    select(
+        accounts.c.revision,
+        bookings.c.id,
+        bookings.c.blocks_from,
+        bookings.c.blocks_until,
+        bookings.c.starts,
+        bookings.c.event_type_id,
+    )
+    .select_from(
+        accounts.outerjoin(
+            bookings,
+            and_(
+                bookings.c.account == accounts.c.name,
+                bookings.c.live,
+                bookings.c.blocks_until > bindparam("begins"),
+                bookings.c.blocks_from < bindparam("ends"),
+            ),
+        )
+    )
+    .where(accounts.c.name == bindparam("account"))
 )
+
+
+def _taken(rows: Sequence[Any]) -> list[Taken]:
+    return [Taken((row[2], row[3]), row[4], row[5], row[1]) for row in rows if row[1] is not None]

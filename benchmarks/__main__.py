@@ -1,0 +1,183 @@
+"""`python -m benchmarks`: measures, prints, and says whether each aim is met. Exit code 1 if one is not."""
+
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import engine
+from benchmarks.wire import Call, Stdio, http_once, http_rate
+
+BARE = [sys.executable, "-m", "benchmarks.bare"]
+GATEWAY = [sys.executable, "-m", "gateway", "serve"]
+DOUBLE = Call("double", {"number": 21})
+CONNECTIONS = 8
+ROUNDS = 5
+COLD_ROUNDS = 10
+
+
+class Report:
+    """The table as it grows; `missed` counts the aims that were not met."""
+
+    def __init__(self) -> None:
+        self.table = Table("What", "Bare FastMCP", "Gateway", "Ratio", "Aim")
+        self.missed = 0
+
+    def row(self, what: str, bare: str, ours: str, ratio: str = "", aim: str = "", met: bool | None = None) -> None:
+        if met is False:
+            self.missed += 1
+        mark = {None: "", True: " [green]met[/]", False: " [red]missed[/]"}[met]
+        self.table.add_row(what, bare, ours, ratio, aim + mark)
+
+
+def main() -> int:
+    report = Report()
+    console = Console()
+    for what, took in engine.measure():
+        console.print(f"slot engine, {what}: {took:.1f} ms")
+        report.row(
+            f"slot engine: 10 calendars, 60 days, 5,000 busy, {what}", "", f"{took:.1f} ms", "", "< 10 ms", took < 10
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(
+            "accounts: {home: {provider: local, time_zone: Europe/Berlin}}\nstorage: {url: 'sqlite:///bench.db'}\n"
+        )
+        ours = [*GATEWAY, "--config", str(config)]
+        cold_start(report, console, [*ours, "--transport", "stdio"])
+        stdio_calls(report, console, [*ours, "--transport", "stdio"])
+        http_calls(report, console, ours)
+    console.print(report.table)
+    console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
+    return 1 if report.missed else 0
+
+
+def a_week(event_type_id: str) -> Call:
+    start = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
+    window = {"start": start.isoformat(), "end": (start + timedelta(days=7)).isoformat()}
+    return Call("find_slots", {"event_type_ids": [event_type_id], **window})
+
+
+WEEK = a_week("home:30-minute-meeting")
+
+
+def cold_start(report: Report, console: Console, ours: list[str]) -> None:
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    for _ in range(COLD_ROUNDS):
+        for name, command in (("bare", BARE), ("ours", ours)):
+            client = Stdio(command)
+            client.ask("tools/list", {})
+            times[name].append(time.perf_counter() - client.started)
+            client.close()
+    bare, gateway = (statistics.median(sorted(each)[: COLD_ROUNDS // 2]) for each in times.values())
+    ratio = gateway / bare
+    console.print(f"cold start: bare {bare * 1e3:.0f} ms, gateway {gateway * 1e3:.0f} ms")
+    report.row(
+        "cold start, stdio to first tools/list",
+        f"{bare * 1e3:.0f} ms",
+        f"{gateway * 1e3:.0f} ms",
+        f"{ratio:.2f}x",
+        "≤ 1.25x",
+        ratio <= 1.25,
+    )
+
+
+def stdio_calls(report: Report, console: Console, ours: list[str]) -> None:
+    def measure(command: list[str], call: Call) -> float:
+        client = Stdio(command)
+        times = []
+        for _ in range(300):
+            start = time.perf_counter()
+            client.call(call)
+            times.append(time.perf_counter() - start)
+        client.close()
+        return statistics.median(times[50:]) * 1e3
+
+    bare, gateway = measure(BARE, DOUBLE), measure(ours, WEEK)
+    console.print(f"stdio call: bare {bare:.2f} ms, gateway {gateway:.2f} ms")
+    report.row(
+        "find_slots (a week), stdio, one at a time", f"{bare:.2f} ms", f"{gateway:.2f} ms", f"{gateway / bare:.2f}x"
+    )
+
+
+def http_calls(report: Report, console: Console, ours: list[str]) -> None:
+    bare_port, our_port = free_port(), free_port()
+    with serving([*BARE, str(bare_port)], bare_port, DOUBLE), serving([*ours, "--port", str(our_port)], our_port, WEEK):
+        single = {
+            port: asyncio.run(http_rate(port, call, 1, 2)) for port, call in ((bare_port, DOUBLE), (our_port, WEEK))
+        }
+        rates: dict[int, list[float]] = {bare_port: [], our_port: []}
+        for _ in range(ROUNDS):
+            for port, call in ((bare_port, DOUBLE), (our_port, WEEK)):
+                rates[port].append(asyncio.run(http_rate(port, call, CONNECTIONS, 3))[0])
+        booking = asyncio.run(booking_times(our_port))
+    bare, gateway = max(rates[bare_port]), max(rates[our_port])
+    console.print(
+        f"http rates: bare {[f'{r:.0f}' for r in rates[bare_port]]}, gateway {[f'{r:.0f}' for r in rates[our_port]]}"
+    )
+    one, ours_one = single[bare_port][1], single[our_port][1]
+    report.row(
+        "find_slots (a week), HTTP, one connection", f"{one:.2f} ms", f"{ours_one:.2f} ms", f"{ours_one / one:.2f}x"
+    )
+    report.row(
+        f"find_slots (a week), HTTP, {CONNECTIONS} connections",
+        f"{bare:.0f}/s",
+        f"{gateway:.0f}/s",
+        f"{gateway / bare:.0%}",
+        "≥ 40 %",
+        gateway / bare >= 0.4,
+    )
+    report.row("create_booking, HTTP, journaled and on disk", "", f"{booking:.1f} ms")
+
+
+async def booking_times(port: int) -> float:
+    found = await http_once(port, Call("find_slots", {**WEEK.arguments, "limit": 40}))
+    times = []
+    for number, slot in enumerate(found["structuredContent"]["slots"]):
+        guest: dict[str, Any] = {"attendee_name": "Guest", "attendee_email": f"guest{number}@example.com"}
+        call = Call("create_booking", {"event_type_id": slot["event_type_id"], "start": slot["start"], **guest})
+        start = time.perf_counter()
+        await http_once(port, call)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
+
+
+@contextmanager
+def serving(command: list[str], port: int, call: Call) -> Iterator[None]:
+    """The server, warm."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        asyncio.run(http_rate(port, call, CONNECTIONS, 1))
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`scheduling-gateway check`: the configuration, and each account asked who it is."""
+
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.answers import AccountAnswer
+from gateway.config import Config
+from gateway.core import Gateway
+
+STATES = {"ready": "[green]ready[/]", "needs_connection": "[yellow]needs connection[/]", "failing": "[red]failing[/]"}
+
+
+def check(config: Config, source: Path | None, *, offline: bool) -> int:
+    """Print what was found. 0 if every account works, else 1. Raises ProviderDown if the storage cannot be opened."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Configuration: {escape(str(source)) if source else 'none found; one embedded calendar'}: fine")
+    for reason in config.server.exposed:
+        console.print(f"[yellow]Over HTTP it will not start:[/] {escape(reason)}, and signing in is not built yet.")
+    if offline:
+        for name, account in config.accounts.items():
+            console.print(f"  {name}: {account.provider} via {account.via}")
+        return 0
+    answers = anyio.run(_ask, config)
+    console.print(f"Storage: {escape(config.storage.url)}: fine\n")
+    console.print(_table(answers))
+    return 0 if all(answer.state == "ready" for answer in answers) else 1
+
+
+async def _ask(config: Config) -> tuple[AccountAnswer, ...]:
+    gateway = Gateway(config)
+    await gateway.open()
+    try:
+        return (await gateway.catalog.list_accounts()).accounts
+    finally:
+        await gateway.close()
+
+
+def _table(answers: tuple[AccountAnswer, ...]) -> Table:
+    table = Table("Account", "State", "As", "What it cannot do, and notes", box=None, pad_edge=False)
+    for answer in answers:
+        said = [f"cannot {feature}: {advice}" for feature, advice in answer.cannot.items()]
+        said += [f"{feature}: {note}" for feature, note in answer.notes.items()]
+        who = ", ".join(filter(None, (answer.email, answer.time_zone))) or "–"
+        table.add_row(answer.account, STATES[answer.state], escape(f"{answer.detail}\n{who}"), escape("\n".join(said)))
+    return table

@@ -1,0 +1,109 @@
+"""The commands. Results go to stdout, everything else to stderr; on stdio nothing but the protocol is on stdout.
+
+Exit codes: 0 fine, 1 an account or connection failed, 2 configuration or usage, 130 interrupted.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from gateway.config import Config, ConfigError, find_config, load_config
+from gateway.server import NAME, VERSION
+from schemas import SchedulingError
+
+ConfigFile = Annotated[
+    Path | None,
+    Parameter(
+        help="The configuration file. Otherwise $SCHEDULING_GATEWAY_CONFIG, ./config.yaml, or config.yaml in the "
+        "user's config folder; with none of them, one embedded calendar."
+    ),
+]
+
+app = App(
+    name=NAME,
+    version=VERSION,
+    help="One MCP server in front of Calendly, Cal.com, Cal ID and Google Calendar: find slots, book, move and cancel.",
+    help_epilogue="Exit codes: 0 fine, 1 an account or connection failed, 2 configuration or usage, 130 interrupted.",
+)
+
+
+@app.command
+def serve(
+    *,
+    config: ConfigFile = None,
+    transport: Annotated[
+        Literal["http", "stdio"], Parameter(help="http for one URL and many clients, stdio for a desktop app.")
+    ] = "http",
+    host: Annotated[str | None, Parameter(help="Address to listen on; beats the file's server.host.")] = None,
+    port: Annotated[int | None, Parameter(help="Port to listen on, 0 for any; beats the file's server.port.")] = None,
+    legacy: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="With stdio: speak the handshake era of MCP (2025-11-25 and before) alone, for clients that stumble "
+            "over two.",
+        ),
+    ] = False,
+) -> int:
+    """Answer MCP clients until interrupted."""
+    from gateway import serving
+
+    settings = load_config(config)
+    if transport == "stdio":
+        if host is not None or port is not None:
+            raise ConfigError(["--host and --port go with --transport http"])
+        return serving.stdio(settings, legacy=legacy)
+    if legacy:
+        raise ConfigError(["--legacy goes with --transport stdio; over HTTP each request says its own era"])
+    if port is not None and not 0 <= port <= 65535:
+        raise ConfigError(["--port: must be 0 to 65535"])
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return serving.http(settings.model_copy(update={"server": settings.server.model_copy(update=given)}))
+
+
+@app.command
+def check(
+    *,
+    config: ConfigFile = None,
+    offline: Annotated[bool, Parameter(negative="", help="Look at the file alone; ask no account.")] = False,
+) -> int:
+    """Check the configuration, and that each account answers: as whom, and what it cannot do."""
+    from gateway.checking import check as run
+
+    settings: Config = load_config(config)
+    return run(settings, find_config(config), offline=offline)
+
+
+@app.command
+def demo() -> int:
+    """Book, move and cancel a meeting on an embedded calendar, through a real MCP client. Leaves nothing behind."""
+    from gateway.demo import run
+
+    return run()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command and exits with its code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        code = 2
+    except ConfigError as error:
+        _complain(f"The configuration cannot be used.\n{error}")
+        code = 2
+    except SchedulingError as error:
+        _complain(error.message)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"{NAME}: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Serving until told to stop: over HTTP on one address, or over stdio for one desktop app."""
+
+import json
+import logging
+import socket
+import sys
+from typing import Any
+
+import anyio
+import uvicorn
+from fastmcp import FastMCP
+
+from gateway.config import Config, ConfigError
+from gateway.core import DRAIN, Gateway
+from gateway.server import NAME, build_app, build_server
+from schemas import ProviderDown
+
+BACKLOG = 2048
+
+
+def http(config: Config) -> int:
+    """Serve over HTTP. Raises ConfigError where that would let strangers in, ProviderDown where it cannot start."""
+    if reasons := config.server.exposed:
+        raise ConfigError(
+            [
+                f"{reason}: anyone who reaches it could read and book these calendars, and signing in is not "
+                "built yet. Serve on 127.0.0.1, without public_url"
+                for reason in reasons
+            ]
+        )
+    listener = listen(config.server.host, config.server.port)
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"
+    _log_to_stderr()
+    gateway = Gateway(config)
+
+    async def run() -> None:
+        # Opened before the first client comes: a database that cannot be used is better known now.
+        await gateway.open()
+        _say(ready(url))
+        await http_server(build_server(gateway), config).serve(sockets=[listener])
+
+    anyio.run(run)
+    return 0
+
+
+def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:
+    """The uvicorn server around `server`, not yet serving."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            build_app(server, config.server),
+            host=config.server.host,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            ws="none",
+            timeout_graceful_shutdown=int(DRAIN),
+        )
+    )
+
+
+def stdio(config: Config, *, legacy: bool) -> int:
+    """Serve one client over stdin and stdout, in both eras of the protocol or the handshake era alone."""
+    _log_to_stderr()
+    server = build_server(Gateway(config))
+    anyio.run(_legacy_stdio if legacy else _stdio, server)
+    return 0
+
+
+async def _stdio(server: FastMCP[Any]) -> None:
+    await server.run_stdio_async(show_banner=False)
+
+
+async def _legacy_stdio(server: FastMCP[Any]) -> None:
+    # FastMCP 4.1 has no switch for an era. Its own stdio loop settles on that of the first request, and some clients
+    # probe with `server/discover` and then shake hands, which it refuses (seen 2026-10).
+    from fastmcp.server.context import reset_transport, set_transport
+    from mcp.server.runner import serve_loop
+    from mcp.server.stdio import stdio_server
+
+    token = set_transport("stdio")
+    try:
+        async with server._lifespan_manager(), stdio_server() as (reading, writing):
+            low = server._mcp_server
+            await serve_loop(
+                low,
+                reading,
+                writing,
+                lifespan_state=server._lifespan_result,
+                init_options=low.create_initialization_options(),
+            )
+    finally:
+        reset_transport(token)
+
+
+def ready(url: str) -> str:
+    """What to paste where, for whoever started the server."""
+    snippet = json.dumps({"mcpServers": {NAME: {"type": "http", "url": url}}}, indent=2)
+    return (
+        f"{NAME} answers at {url}\n\n"
+        f"Claude Code:  claude mcp add --transport http {NAME} {url}\n"
+        f"Cursor and others, in their MCP configuration:\n{snippet}\n\nStop with Ctrl-C."
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ProviderDown, with what to do, if it cannot."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise ProviderDown(
+            f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
+        ) from None
+    return listener
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
