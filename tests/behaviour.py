@@ -1,0 +1,60 @@
+"""`@behaviour(Feature.X)` says what a test proves, and turns it round for a provider that declares X a gap.
+
+There the same call must be refused with the declared advice before anything is sent; and with the declaration taken
+away the test must fail, or the gap is not a real one.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from schemas import Feature, Unsupported
+from tests.agent import Agent
+from tests.stages import ACCOUNT, Stage
+
+PROVEN: set[Feature] = set()
+
+Test = Callable[..., Awaitable[None]]
+
+
+def behaviour(*features: Feature) -> Callable[[Test], Test]:
+    PROVEN.update(features)
+
+    def mark(test: Test) -> Test:
+        @functools.wraps(test)
+        async def run(agent: Agent, stage: Stage, **fixtures: Any) -> None:
+            known = {"agent": agent, "stage": stage, **fixtures}
+            wanted = {name: known[name] for name in inspect.signature(test).parameters}
+            gap = next((f for f in features if f in stage.adapter.gaps or f.operation in stage.adapter.gaps), None)
+            if gap is None:
+                await test(**wanted)
+            else:
+                await _refused(test, wanted, stage, gap)
+
+        # The wrapper asks for what the test asks for, and for what it needs itself.
+        parameters = {name: parameter for name, parameter in inspect.signature(test).parameters.items()}
+        for name in ("agent", "stage"):
+            parameters.setdefault(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY))
+        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters.values()]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        return run
+
+    return mark
+
+
+async def _refused(test: Test, wanted: dict[str, Any], stage: Stage, gap: Feature) -> None:
+    with pytest.raises(Unsupported) as refusal:
+        await test(**wanted)
+    declared = stage.adapter.gaps
+    advice = declared.get(gap.operation) or declared[gap]
+    assert advice in refusal.value.message
+    assert refusal.value.account == ACCOUNT
+    assert not stage.world.writes, "refused, yet something was sent"
+    assert not await stage.journaled(), "refused, yet journaled as a write"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.adapter, "gaps", {})
+        with pytest.raises((Exception, pytest.fail.Exception)):
+            await test(**wanted)

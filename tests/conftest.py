@@ -1,0 +1,69 @@
+"""Fixtures of every test: a stage (an account and the world behind it) and an agent that talks to its gateway."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.server import build_server
+from providers import PROVIDERS, Faces
+from tests.agent import TRANSPORTS, Agent, connected
+from tests.stages import STAGES, LocalStage, Stage
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(PROVIDERS, dict)
+    monkeypatch.setitem(PROVIDERS, "toy", Faces(api="tests.toy:Toy"))
+    monkeypatch.setitem(PROVIDERS, "nothing", Faces(api="tests.toy:Nothing"))
+
+
+@pytest.fixture(autouse=True)
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody's own configuration or database is read or written."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "APPDATA", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.delenv("SCHEDULING_GATEWAY_CONFIG", raising=False)
+    monkeypatch.chdir(home)
+    yield
+
+
+@pytest.fixture(params=STAGES)
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Stage:
+    """Every adapter in turn, on its own world."""
+    return STAGES[request.param](request.param, tmp_path)
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def agent(stage: Stage, transport: str) -> AsyncIterator[Agent]:
+    async with connected(build_server(stage.gateway), transport) as agent:
+        yield agent
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalStage:
+    """The embedded calendar alone, for what only it can show."""
+    return LocalStage("local", tmp_path)
+
+
+@pytest.fixture
+async def local_agent(local: LocalStage) -> AsyncIterator[Agent]:
+    async with connected(build_server(local.gateway)) as agent:
+        yield agent
+
+
+def ids(found: dict[str, Any], what: str) -> list[str]:
+    return [each["id"] for each in found[what]]

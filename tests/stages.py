@@ -1,0 +1,143 @@
+"""What the suite needs of each account it runs on: how to configure it, and how to look behind it.
+
+A stage sets up the world as a service has it and tells, afterwards, what happened there, whatever the gateway said.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from sqlalchemy import select
+
+from gateway.config import Config, StorageConfig
+from gateway.core import Gateway
+from providers import PROVIDERS
+from providers.local.store import Store
+from providers.storage.tables import bookings, journal
+from schemas import Attendee, Booking
+from tests.emulators import toy
+from tests.emulators.wire import TOKEN
+from tests.toy import Nothing, Toy
+from tests.world import BERLIN, KINDS, Appointment, Clock, World
+
+ACCOUNT = "acme"
+
+
+class Stage:
+    """One account, on a service that is emulated over HTTP."""
+
+    adapter: Any = Toy
+    settings: dict[str, Any] = {"base_url": "https://toy.example", "token": TOKEN}
+
+    def __init__(self, provider: str, folder: Path) -> None:
+        self.clock = Clock()
+        self.world = World(self.clock)
+        account = self.adapter.Config(provider=provider, **self.settings)
+        self.config = Config(
+            accounts={ACCOUNT: account}, storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}")
+        )
+        transport = httpx2.ASGITransport(app=toy.app(self.world))
+        self.gateway = Gateway(self.config, clock=self.clock, transport=transport)
+
+    async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
+        """An appointment made behind the gateway's back; its id as the gateway has it."""
+        return f"{ACCOUNT}:{self.world.book(kind, start, email, **details)}"
+
+    async def appointments(self) -> list[Appointment]:
+        return sorted(self.world.appointments.values(), key=lambda each: each.start)
+
+    def sent(self) -> int:
+        """How many requests reached the service."""
+        return len(self.world.requests)
+
+    async def journaled(self) -> list[tuple[str, str, str]]:
+        """The journal: tool, account and outcome of each write."""
+        await self.gateway.open()
+        async with self.gateway.storage.read() as connection:
+            rows = await connection.execute(select(journal).order_by(journal.c.created, journal.c.id))
+            return [(row.tool, row.account, row.outcome) for row in rows]
+
+
+class NothingStage(Stage):
+    adapter = Nothing
+    settings: dict[str, Any] = {}
+
+    async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
+        return f"{ACCOUNT}:none"
+
+
+class LocalStage(Stage):
+    """The embedded calendar has no wire: the stage writes and reads its rows."""
+
+    adapter = PROVIDERS["local"]["api"]
+    settings: dict[str, Any] = {
+        "time_zone": BERLIN.key,
+        "event_types": [
+            {
+                "slug": id,
+                "title": kind.title,
+                "duration_minutes": kind.minutes,
+                "requires_confirmation": kind.approval,
+                "questions": kind.questions,
+            }
+            for id, kind in KINDS.items()
+        ],
+    }
+
+    async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
+        await self.gateway.open()
+        provider = self.gateway.accounts[ACCOUNT]
+        own = (await provider.list_event_types())[list(KINDS).index(kind)]
+        status = details.pop("status", "pending" if KINDS[kind].approval else "confirmed")
+        name = details.pop("name", "Ana")
+        booking = Booking(
+            id=f"b{len(await self.appointments()) + 1}",
+            event_type_id=own.id,
+            title=f"{own.title} with {name}",
+            status=status,
+            start=start.astimezone(UTC),
+            end=start.astimezone(UTC) + timedelta(minutes=KINDS[kind].minutes),
+            attendees=(
+                Attendee(name=name, email=email),
+                *(Attendee(name=guest, email=guest) for guest in details.pop("guests", ())),
+            ),
+            marker=f"stage-{kind}-{start.timestamp()}-{email}",
+            **details,
+        )
+        store = Store(self.gateway.storage, ACCOUNT)
+        async with store.change() as (connection, _):
+            await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]
+        return f"{ACCOUNT}:{booking.id}"
+
+    async def appointments(self) -> list[Appointment]:
+        await self.gateway.open()
+        async with self.gateway.storage.read() as connection:
+            rows = await connection.execute(select(bookings).order_by(bookings.c.starts, bookings.c.id))
+            return [_appointment(Booking.model_validate(row.data)) for row in rows]
+
+    def sent(self) -> int:
+        return 0
+
+
+def _appointment(booking: Booking) -> Appointment:
+    guest, *others = booking.attendees
+    return Appointment(
+        kind=booking.event_type_id or "",
+        start=booking.start,
+        end=booking.end,
+        email=guest.email,
+        name=guest.name,
+        status=booking.status,
+        guests=tuple(each.email for each in others),
+        answers=booking.answers,
+        notes=booking.notes,
+        reason=booking.cancellation_reason,
+        no_show=bool(guest.no_show),
+        marker=booking.marker or "",
+    )
+
+
+STAGES: dict[str, Callable[[str, Path], Stage]] = {"local": LocalStage, "toy": Stage, "nothing": NothingStage}
+"""Every registered provider has its stage here; `toy` and `nothing` exist for the tests alone."""
