@@ -7,7 +7,7 @@ one is lost the outcome is unknown, and saying so beats a second booking.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import httpx2
 
@@ -56,7 +56,7 @@ class RestConfig(AccountConfig):
 
 
 class RestProvider(Provider):
-    Config = RestConfig
+    Config: ClassVar[type[AccountConfig]] = RestConfig
 
     def __init__(self, account: str, config: RestConfig, services: Services) -> None:
         super().__init__(account, config, services)

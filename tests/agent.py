@@ -24,7 +24,7 @@ class Agent:
             result = await self.client.call_tool(tool, arguments, raise_on_error=False)
             answer = result.structured_content
             if result.is_error:
-                raise named(answer, result.content[0].text)
+                raise named(answer, getattr(result.content[0], "text", ""))
             return answer
 
         return call

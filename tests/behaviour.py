@@ -35,7 +35,7 @@ def behaviour(*features: Feature) -> Callable[[Test], Test]:
                 await _refused(test, wanted, stage, gap)
 
         # The wrapper asks for what the test asks for, and for what it needs itself.
-        parameters = {name: parameter for name, parameter in inspect.signature(test).parameters.items()}
+        parameters = dict(inspect.signature(test).parameters)
         for name in ("agent", "stage"):
             parameters.setdefault(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY))
         keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters.values()]

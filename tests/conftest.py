@@ -1,8 +1,7 @@
 """Fixtures of every test: a stage (an account and the world behind it) and an agent that talks to its gateway."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,14 +24,13 @@ def _test_providers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nobody's own configuration or database is read or written."""
     home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.delenv("SCHEDULING_GATEWAY_CONFIG", raising=False)
     monkeypatch.chdir(home)
-    yield
 
 
 @pytest.fixture(params=STAGES)
@@ -63,7 +61,3 @@ def local(tmp_path: Path) -> LocalStage:
 async def local_agent(local: LocalStage) -> AsyncIterator[Agent]:
     async with connected(build_server(local.gateway)) as agent:
         yield agent
-
-
-def ids(found: dict[str, Any], what: str) -> list[str]:
-    return [each["id"] for each in found[what]]

@@ -6,13 +6,12 @@ Quirks:
 
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 from pydantic import SecretStr
 
-from providers import Provider
-from providers.base import Services
+from providers import AccountConfig, Provider, Services
 from providers.rest import RestConfig, RestProvider
 from schemas import (
     Attendee,
@@ -51,7 +50,7 @@ class Toy(RestProvider):
         Feature.CREATE_SCHEDULING_LINK: "it has no links; book with create_booking.",
     }
     caveats = {Feature.CANCEL_BOOKING: "the guest is always told the reason."}
-    Config = ToyConfig
+    Config: ClassVar[type[AccountConfig]] = ToyConfig
 
     def __init__(self, account: str, config: ToyConfig, services: Services) -> None:
         super().__init__(account, config, services)

@@ -10,7 +10,7 @@ Quirks:
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from providers.base import AccountConfig, Provider, Services
@@ -60,7 +60,7 @@ class LocalConfig(AccountConfig):
 
 
 class Local(Provider):
-    Config = LocalConfig
+    Config: ClassVar[type[AccountConfig]] = LocalConfig
     title = "Embedded calendar"
     gaps = {
         Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those.",
