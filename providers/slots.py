@@ -115,7 +115,14 @@ def merged(spans: Iterable[tuple[N, N]]) -> list[tuple[N, N]]:
 
 def date_span(first: date, last: date, zone: ZoneInfo) -> Span:
     """The dates `first` to `last`, both included, as they pass in `zone`: an all-day busy time."""
-    return _midnight(first, zone), _midnight(last + timedelta(days=1), zone)
+    begins, ends = _ordinal(first) * DAY, (_ordinal(last) + 1) * DAY
+    stretches = list(_offsets(zone, (begins - DAY, ends + DAY)))
+    # Not from 00:00 where clocks jump over it (São Paulo until 2018), nor to the first one where they go back to the
+    # day before (St. John's until 2011).
+    return (
+        min(max(begins - offset, start) for start, end, offset in stretches if begins < end + offset),
+        max(min(ends - offset, end) for start, end, offset in stretches if start + offset < ends),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +199,6 @@ def _offset(zone: ZoneInfo, at: int) -> int:
 
 def _local_day(at: int, zone: ZoneInfo) -> int:
     return (at + _offset(zone, at)) // DAY
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The first instant of `day` in `zone`: not 00:00 where clocks jump over it (São Paulo until 2018)."""
-    local = _ordinal(day) * DAY
-    for start, end, offset in _offsets(zone, (local - DAY, local + 2 * DAY)):
-        if local < end + offset:
-            return max(local - offset, start)
-    raise AssertionError("every date begins")
 
 
 def _ordinal(day: date) -> int:
