@@ -76,13 +76,13 @@ class Catalog:
         own: str | None = None
         if event_type_id is None:
             provider = accounts.only(account)
-            for name in ("title", "duration_minutes"):
-                if changes[name] is None:
-                    raise InvalidRequest(f"{name}: a new event type needs it. To change one, give its event_type_id.")
         else:
             provider, own = accounts.route(event_type_id, "event_type_id")
             _same_account(account, provider)
         provider.require(Feature.SAVE_EVENT_TYPE)
+        for name in ("title", "duration_minutes"):
+            if own is None and changes[name] is None:
+                raise InvalidRequest(f"{name}: a new event type needs it. To change one, give its event_type_id.")
         change = checked(EventTypeChange, changes)
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(EventTypeChange.model_fields)}.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 from sqlalchemy import select
@@ -103,7 +104,7 @@ class LocalStage(Stage):
                 Attendee(name=name, email=email),
                 *(Attendee(name=guest, email=guest) for guest in details.pop("guests", ())),
             ),
-            marker=f"stage-{kind}-{start.timestamp()}-{email}",
+            marker=uuid4().hex,
             **details,
         )
         store = Store(self.gateway.storage, ACCOUNT)

@@ -1,0 +1,162 @@
+"""What every account owes about slots and busy times."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from schemas import Feature, InvalidRequest, NotFound
+from tests.agent import Agent
+from tests.behaviour import behaviour
+from tests.stages import ACCOUNT, Stage
+from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN
+
+pytestmark = pytest.mark.anyio
+
+INTRO, REVIEW = f"{ACCOUNT}:intro", f"{ACCOUNT}:review"
+DAY, HALF_HOUR, HOUR = timedelta(days=1), timedelta(minutes=30), timedelta(hours=1)
+
+
+def window(start: Any = MONDAY, end: Any = MONDAY + DAY) -> dict[str, str]:
+    return {"start": start.isoformat(), "end": end.isoformat()}
+
+
+def starts(found: Any) -> list[str]:
+    return [slot["start"] for slot in found["slots"]]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_slots_are_what_the_service_has_on_offer(agent: Agent, stage: Stage) -> None:
+    found = await agent.find_slots(event_type_ids=[INTRO], **window(end=MONDAY + 8 * DAY), limit=500)
+    expected = stage.world.free("intro", MONDAY, MONDAY + 8 * DAY)
+    assert found == {
+        "slots": [
+            {
+                "start": at.isoformat(),
+                "end": (at + HALF_HOUR).isoformat(),
+                "weekday": f"{at:%A}",
+                "event_type_id": INTRO,
+            }
+            for at in expected
+        ],
+        "time_zone": "Europe/Berlin",
+        "now": BEGIN.isoformat(),
+        "unavailable": [],
+    }
+    assert len(found["slots"]) == 6 * 16
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_a_booked_time_is_not_offered(agent: Agent, stage: Stage) -> None:
+    await stage.book("intro", TEN)
+    found = await agent.find_slots(event_type_ids=[INTRO], **window(NINE, ELEVEN))
+    assert starts(found) == [at.isoformat() for at in (NINE, NINE + HALF_HOUR, TEN + HALF_HOUR)]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_a_booking_of_one_event_type_blocks_the_others(agent: Agent, stage: Stage) -> None:
+    await stage.book("intro", TEN)
+    assert starts(await agent.find_slots(event_type_ids=[REVIEW], **window(NINE, ELEVEN))) == [NINE.isoformat()]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_a_window_holds_its_start_and_not_its_end(agent: Agent) -> None:
+    found = await agent.find_slots(event_type_ids=[INTRO], **window(NINE, NINE + HALF_HOUR))
+    assert starts(found) == [NINE.isoformat()]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_the_past_part_of_a_window_is_left_out(agent: Agent, stage: Stage) -> None:
+    stage.clock.advance(TEN - BEGIN)
+    found = await agent.find_slots(event_type_ids=[INTRO], **window(MONDAY, ELEVEN))
+    assert starts(found) == [TEN.isoformat(), (TEN + HALF_HOUR).isoformat()]
+    with pytest.raises(InvalidRequest):
+        await agent.find_slots(event_type_ids=[INTRO], **window(MONDAY - DAY, MONDAY))
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_several_event_types_give_their_union_by_start(agent: Agent) -> None:
+    found = await agent.find_slots(event_type_ids=[REVIEW, INTRO], **window(NINE, TEN))
+    assert [(slot["start"], slot["event_type_id"]) for slot in found["slots"]] == [
+        (NINE.isoformat(), INTRO),
+        (NINE.isoformat(), REVIEW),
+        ((NINE + HALF_HOUR).isoformat(), INTRO),
+    ]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_pages_together_are_the_whole(agent: Agent) -> None:
+    asked = {"event_type_ids": [INTRO, REVIEW], **window()}
+    whole = starts(await agent.find_slots(**asked, limit=500))
+    paged, cursor = [], {}
+    while True:
+        page = await agent.find_slots(**asked, limit=5, **cursor)
+        paged += starts(page)
+        if "next_cursor" not in page:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert paged == whole
+    with pytest.raises(InvalidRequest):
+        await agent.find_slots(event_type_ids=[INTRO], **window(), **cursor)
+
+
+@behaviour(Feature.FIND_SLOTS, Feature.GET_BOOKING)
+async def test_the_time_of_the_booking_being_moved_counts_as_free(agent: Agent, stage: Stage) -> None:
+    moving = await stage.book("review", TEN)
+    await stage.book("intro", NINE)
+    found = await agent.find_slots(event_type_ids=[REVIEW], **window(NINE, ELEVEN), booking_id=moving)
+    assert starts(found) == [TEN.isoformat()]
+
+
+@behaviour(Feature.FIND_SLOTS, Feature.FIND_BUSY_TIMES)
+async def test_slots_can_be_asked_to_be_free_elsewhere_too(agent: Agent, stage: Stage) -> None:
+    await stage.book("intro", TEN)
+    found = await agent.find_slots(event_type_ids=[INTRO], **window(NINE, ELEVEN), free_in=[ACCOUNT])
+    assert starts(found) == [at.isoformat() for at in (NINE, NINE + HALF_HOUR, TEN + HALF_HOUR)]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_times_are_shown_in_the_zone_that_was_asked_for(agent: Agent) -> None:
+    found = await agent.find_slots(
+        event_type_ids=[INTRO], start="2030-01-07T23:00:00", end="2030-01-08T00:30:00", time_zone="Pacific/Auckland"
+    )
+    assert found["time_zone"] == "Pacific/Auckland"
+    assert [(slot["start"], slot["weekday"]) for slot in found["slots"]] == [
+        ("2030-01-07T23:00:00+13:00", "Monday"),
+        ("2030-01-07T23:30:00+13:00", "Monday"),
+        ("2030-01-08T00:00:00+13:00", "Tuesday"),
+    ]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_an_event_type_that_is_not_there_is_not_found(agent: Agent) -> None:
+    with pytest.raises(NotFound):
+        await agent.find_slots(event_type_ids=[f"{ACCOUNT}:none"], **window())
+
+
+@behaviour(Feature.FIND_BUSY_TIMES)
+async def test_busy_times_are_the_live_bookings(agent: Agent, stage: Stage) -> None:
+    await stage.book("intro", TEN, name="Ana")
+    await stage.book("review", NINE, status="cancelled")
+    assert await agent.find_busy_times(**window()) == {
+        "busy": [
+            {
+                "start": TEN.isoformat(),
+                "end": (TEN + HALF_HOUR).isoformat(),
+                "account": ACCOUNT,
+                "title": "Intro call with Ana",
+            }
+        ],
+        "time_zone": "Europe/Berlin",
+        "now": BEGIN.isoformat(),
+        "unavailable": [],
+    }
+
+
+@behaviour(Feature.FIND_BUSY_TIMES)
+async def test_busy_times_are_half_open(agent: Agent, stage: Stage) -> None:
+    await stage.book("intro", TEN)
+    before, after = window(NINE, TEN), window(TEN + HALF_HOUR, ELEVEN)
+    assert (await agent.find_busy_times(**before))["busy"] == []
+    assert (await agent.find_busy_times(**after, accounts=[ACCOUNT]))["busy"] == []
+    assert len((await agent.find_busy_times(**window(TEN, TEN + timedelta(minutes=1))))["busy"]) == 1
