@@ -107,16 +107,12 @@ def ready(url: str) -> str:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises ProviderDown, with what to do, if it cannot."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ProviderDown(
             f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
         ) from None
-    return listener
 
 
 def _log_to_stderr() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import pydantic_core
 from fastmcp.tools.base import Tool, ToolResult
 from mcp.types import TextContent, ToolAnnotations
+from mcp.types import Tool as MCPTool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
 from gateway.core import Gateway
@@ -73,9 +74,9 @@ class GatewayTool(Tool):
         tool._spec, tool._gateway = spec, gateway
         return tool
 
-    def get_meta(self) -> dict[str, Any]:
-        """None of FastMCP's bookkeeping: a model has to read it."""
-        return {}
+    def to_mcp_tool(self, **overrides: Any) -> MCPTool:
+        """As FastMCP does, without its bookkeeping in `_meta`: a model has to read it."""
+        return super().to_mcp_tool(**({"_meta": None} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         """The answer, or the failure, as a result. The only place where errors become results."""

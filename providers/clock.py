@@ -10,7 +10,7 @@ from schemas import zone
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The present, in UTC."""
+        """The present, in UTC, to the second."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait that long."""
@@ -18,7 +18,7 @@ class Clock(Protocol):
 
 class SystemClock:
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return datetime.now(UTC).replace(microsecond=0)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

@@ -34,9 +34,11 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(params=STAGES)
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Stage:
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     """Every adapter in turn, on its own world."""
-    return STAGES[request.param](request.param, tmp_path)
+    stage = STAGES[request.param](request.param, tmp_path)
+    yield stage
+    await stage.gateway.close()
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -52,9 +54,11 @@ async def agent(stage: Stage, transport: str) -> AsyncIterator[Agent]:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> LocalStage:
+async def local(tmp_path: Path) -> AsyncIterator[LocalStage]:
     """The embedded calendar alone, for what only it can show."""
-    return LocalStage("local", tmp_path)
+    stage = LocalStage("local", tmp_path)
+    yield stage
+    await stage.gateway.close()
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ LOST: list[Any] = [
     Response(b""),
     Response(b"\xff\xfe"),
     Response(b"no", headers={"content-encoding": "gzip"}),
-    *(JSONResponse(body) for body in (None, {}, [], "text", 7, {"id": 7}, {"email": {}, "name": [], "zone": "Mars"})),
+    *map(JSONResponse, [None, {}, [], "text", 7, {"id": 7}, {"email": {}, "name": [], "zone": "Mars"}]),
     httpx2.ReadTimeout("slow"),
     httpx2.WriteTimeout("slow"),
     httpx2.ReadError("reset"),
@@ -199,7 +199,11 @@ async def test_a_failed_write_has_one_name_and_was_sent_once(
 
 
 @every_write
-@pytest.mark.parametrize("failure", [status(429, retry_after="1"), *LOST, *UNSENT], ids=called)
+@pytest.mark.parametrize(
+    "failure",
+    [status(429, retry_after="1"), status(503), httpx2.ConnectError("refused"), httpx2.ReadError("reset"), Lost()],
+    ids=called,
+)
 async def test_no_write_is_sent_twice(world: World, provider: Toy, write: Any, failure: Any) -> None:
     world.book("intro", TEN, "ben@example.com")
     fail_writes(world, failure)
@@ -400,7 +404,6 @@ LEAKS: dict[str, Any] = {
     "answer that is no JSON": Response(f"token={TOKEN}"),
     # As HTTP libraries put it, of a token with a line break at its end.
     "local error": httpx2.LocalProtocolError(f"Illegal header value b'Bearer {TOKEN}\\n'"),
-    "broken connection": httpx2.ReadError(f"Bearer {TOKEN}"),
 }
 OPERATIONS: dict[str, Callable[[Toy], Any]] = {
     "read": lambda toy: toy.whoami(),
@@ -489,10 +492,11 @@ async def test_a_message_is_one_bounded_line(world: World, provider: Toy, operat
     assert len(message) <= LONGEST_MESSAGE
     assert message.isprintable()
     assert message.endswith(".")
+    assert ":." not in message
 
 
 @pytest.mark.parametrize("url", ["toy.example", "", "gopher://toy.example", "https://toy.example:port", "https://"])
-async def test_a_base_url_that_is_none_is_a_mistake_in_the_configuration(url: str) -> None:
+def test_a_base_url_that_is_none_is_a_mistake_in_the_configuration(url: str) -> None:
     with pytest.raises(ValidationError):
         RestConfig(provider="toy", base_url=url)
 
@@ -517,8 +521,11 @@ class Pair:
 
     async def journaled(self) -> list[Any]:
         async with self.gateway.storage.read() as connection:
-            rows = await connection.execute(select(journal).order_by(journal.c.created, journal.c.id))
-            return list(rows)
+            return list(await connection.execute(select(journal)))
+
+    async def outcomes(self) -> list[str]:
+        """Of the writes to `acme`, in no order: the clock stands still."""
+        return sorted(row.outcome for row in await self.journaled() if row.account == "acme")
 
 
 @pytest.fixture
@@ -742,7 +749,7 @@ async def test_slots_that_can_be_checked_no_more_are_not_offered_on_a_later_page
 
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k1"}], ids=["without key", "with key"])
 @pytest.mark.parametrize("lost", [Lost(), status(500), Response(b"")], ids=called)
-async def test_a_request_whose_outcome_is_unknown_is_not_sent_again(pair: Pair, key: dict[str, str], lost: Any) -> None:
+async def test_a_request_whose_outcome_is_unknown_is_not_sent_again(pair: Pair, key: dict[str, Any], lost: Any) -> None:
     fail_writes(pair.world, lost)
     for _ in range(3):
         with pytest.raises(OutcomeUnknown) as caught:
@@ -750,7 +757,7 @@ async def test_a_request_whose_outcome_is_unknown_is_not_sent_again(pair: Pair, 
         assert caught.value.account == "acme"
     assert pair.world.writes == [("POST", "/bookings")]
     assert len(pair.world.appointments) == (1 if isinstance(lost, Lost) else 0)
-    assert [row.outcome for row in await pair.journaled() if row.account == "acme"] == ["unknown"]
+    assert await pair.outcomes() == ["unknown"]
 
 
 @pytest.mark.parametrize("failure", [*UNSENT, status(401), status(429, retry_after="7")], ids=called)
@@ -760,7 +767,7 @@ async def test_a_request_that_did_not_happen_may_be_made_again(pair: Pair, failu
         await pair.agent.create_booking(**a_booking())
     booked = await pair.agent.create_booking(**a_booking())
     assert booked["id"] == "acme:b1"
-    assert [row.outcome for row in await pair.journaled() if row.account == "acme"] == ["failed", "done"]
+    assert await pair.outcomes() == ["done", "failed"]
 
 
 async def test_a_booking_that_could_not_be_looked_at_first_is_not_sent(pair: Pair) -> None:

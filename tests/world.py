@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import anyio
+
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2030, 1, 7, tzinfo=BERLIN)
 """The week the tests live in; the clock begins on the Sunday before, at noon."""
@@ -31,12 +33,14 @@ class Clock:
     def __init__(self, now: datetime = BEGIN) -> None:
         self._now = now.astimezone(UTC)
         self.waits: list[float] = []
+        self.waited = anyio.Event()
 
     def now(self) -> datetime:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+        self.waited.set()
         self.advance(timedelta(seconds=seconds))
 
     def advance(self, by: timedelta) -> None:

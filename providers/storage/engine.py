@@ -41,8 +41,8 @@ class Storage:
         async with self._opening:
             if self._reads is not None:
                 return
-            if self.url.database:
-                await anyio.to_thread.run_sync(_make_folder, Path(self.url.database).parent)
+            with _explained():
+                await anyio.to_thread.run_sync(_make_folder, Path(self.url.database or "").parent)
             writes = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=60)
             event.listen(writes.sync_engine, "connect", self._on_connect)
             event.listen(writes.sync_engine, "begin", _lock_first)
@@ -69,9 +69,13 @@ class Storage:
         # SQLAlchemy's own advice for SQLite: let it, not the driver, begin transactions.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {self._busy_timeout}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
+        try:
+            cursor.execute(f"PRAGMA busy_timeout = {self._busy_timeout}")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
         cursor.close()
 
     @asynccontextmanager

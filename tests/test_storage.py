@@ -1,0 +1,135 @@
+"""The gateway's own database: its schema's history, and what is said when it cannot be used."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, insert, text
+
+from gateway.core import Gateway
+from gateway.server import build_server
+from providers.storage import Storage, StorageError
+from providers.storage.tables import HEAD, accounts, metadata
+from schemas import ProviderDown
+from tests.agent import connected
+from tests.stages import ACCOUNT, LocalStage
+from tests.world import NINE
+
+pytestmark = pytest.mark.anyio
+
+BOOKING = {
+    "event_type_id": f"{ACCOUNT}:intro",
+    "start": NINE.isoformat(),
+    "attendee_name": "Ben",
+    "attendee_email": "ben@example.com",
+}
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+async def test_the_migrations_make_what_the_code_believes(tmp_path: Path) -> None:
+    storage = Storage(url(tmp_path / "new.db"))
+    await storage.open()
+
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with storage.write() as connection:
+        assert await connection.run_sync(differences) == []
+        assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
+    await storage.close()
+
+
+def test_the_newest_migration_is_the_head() -> None:
+    config = AlembicConfig()
+    config.set_main_option("script_location", "providers.storage:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+async def test_opening_twice_keeps_what_is_there(tmp_path: Path) -> None:
+    for revision in (1, 2):
+        storage = Storage(url(tmp_path / "kept.db"))
+        await storage.open()
+        async with storage.write() as connection:
+            await connection.execute(insert(accounts).values(name=f"a{revision}", revision=revision))
+        await storage.close()
+    storage = Storage(url(tmp_path / "kept.db"))
+    async with storage.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM accounts")) == 2
+    await storage.close()
+
+
+async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    storage = Storage(url(tmp_path / "half.db"))
+
+    async def fail() -> None:
+        async with storage.write() as connection:
+            await connection.execute(insert(accounts).values(name="half", revision=1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    async with storage.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM accounts")) == 0
+    await storage.close()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    storage = Storage(url(tmp_path / "newer.db"))
+    async with storage.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await storage.close()
+    with pytest.raises(StorageError, match="newer version"):
+        await Storage(url(tmp_path / "newer.db")).open()
+
+
+@pytest.mark.parametrize("content", [b"This is no database at all, but long enough to be looked at." * 99])
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "letter.db").write_bytes(content)
+    with pytest.raises(StorageError, match="no database"):
+        await Storage(url(tmp_path / "letter.db")).open()
+    assert (tmp_path / "letter.db").read_bytes() == content
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        await Storage(url(tmp_path / "file" / "gateway.db")).open()
+
+
+async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_written(local: LocalStage) -> None:
+    await local.book("intro", NINE)
+    await local.gateway.close()
+    gateway = Gateway(local.config, clock=local.clock)
+    await gateway.open()
+    gateway.storage._busy_timeout = 1  # a millisecond, for connections yet to come
+    await gateway.storage.close()
+    holder = sqlite3.connect(str(gateway.storage.url.database), isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        async with connected(build_server(gateway)) as agent:
+            with pytest.raises(ProviderDown, match="busy"):
+                await agent.create_booking(**BOOKING)
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    assert len(await local.appointments()) == 1
+    assert await local.journaled() == []
+
+
+async def test_a_database_that_cannot_be_written_says_how_to_mend_it(local: LocalStage) -> None:
+    await local.book("intro", NINE)
+    before = await local.appointments()
+    async with local.gateway.storage.write() as connection:
+        await connection.exec_driver_sql("PRAGMA query_only = ON")  # what a file without permission answers too
+    async with connected(build_server(local.gateway)) as agent:
+        with pytest.raises(ProviderDown, match="writable"):
+            await agent.create_booking(**BOOKING | {"start": NINE.replace(hour=11).isoformat()})
+        assert len((await agent.list_bookings())["bookings"]) == 1
+    assert await local.appointments() == before

@@ -1,0 +1,202 @@
+"""A write is journaled before and after, finished though nobody waits for it, and made once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from gateway.core import Gateway
+from gateway.journal import WAIT
+from gateway.server import build_server
+from providers.storage.tables import journal
+from schemas import Booking, BookingRequest, OutcomeUnknown, ProviderDown, SlotTaken
+from tests.agent import Agent, connected
+from tests.emulators.wire import Lost
+from tests.stages import ACCOUNT, LocalStage, Stage
+from tests.world import NINE, TEN
+
+pytestmark = pytest.mark.anyio
+
+BOOKING = {
+    "event_type_id": f"{ACCOUNT}:intro",
+    "start": TEN.isoformat(),
+    "attendee_name": "Ben",
+    "attendee_email": "ben@example.com",
+}
+
+
+@pytest.fixture
+async def toy(tmp_path: Path) -> AsyncIterator[Stage]:
+    """An account behind a network."""
+    stage = Stage("toy", tmp_path)
+    yield stage
+    await stage.gateway.close()
+
+
+@pytest.fixture
+async def toy_agent(toy: Stage) -> AsyncIterator[Agent]:
+    async with connected(build_server(toy.gateway)) as agent:
+        yield agent
+
+
+class Slow:
+    """Holds a provider's `create_booking` until told to go on."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        provider = gateway.accounts[ACCOUNT]
+        self._create = provider.create_booking
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+        provider.create_booking = self.create_booking  # type: ignore[method-assign]
+
+    async def create_booking(self, request: BookingRequest) -> Booking:
+        self.begun.set()
+        await self.go.wait()
+        return await self._create(request)
+
+
+async def test_a_write_is_in_the_journal_before_it_is_sent(local: LocalStage, local_agent: Agent) -> None:
+    await local_agent.list_accounts()
+    slow = Slow(local.gateway)
+    call = asyncio.create_task(local_agent.create_booking(**BOOKING))
+    await slow.begun.wait()
+    assert await local.journaled() == [("create_booking", ACCOUNT, "sent")]
+    slow.go.set()
+    await call
+    assert await local.journaled() == [("create_booking", ACCOUNT, "done")]
+
+
+async def test_a_client_that_hangs_up_does_not_stop_a_write(local: LocalStage) -> None:
+    await local.gateway.open()
+    slow = Slow(local.gateway)
+    call = asyncio.create_task(
+        local.gateway.bookings.create(
+            BOOKING["event_type_id"], BOOKING["start"], "Ben", "ben@example.com", None, None, [], {}, None, None, None
+        )
+    )
+    await slow.begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    closing = asyncio.create_task(local.gateway.close())  # a stop waits for it too
+    slow.go.set()
+    await closing
+    assert len(await local.appointments()) == 1
+    assert await local.journaled() == [("create_booking", ACCOUNT, "done")]
+
+
+async def test_the_journal_keeps_nobodys_words(local: LocalStage, local_agent: Agent) -> None:
+    await local_agent.create_booking(**BOOKING, notes="Private matter", idempotency_key="key-of-ben")
+    async with local.gateway.storage.read() as connection:
+        [row] = (await connection.execute(select(journal))).all()
+    text = str(row)
+    for word in ("Ben", "ben@example.com", "Private", "key-of-ben"):
+        assert word not in text
+    assert (row.caller, row.account, row.tool, row.outcome) == ("local", ACCOUNT, "create_booking", "done")
+    assert row.reference == (await local_agent.list_bookings())["bookings"][0]["id"].partition(":")[2]
+
+
+async def test_a_lost_answer_is_unknown_and_is_not_sent_again(toy: Stage, toy_agent: Agent) -> None:
+    await toy_agent.list_event_types()
+    toy.world.failures.extend([None, None, Lost()])  # who am I, what is booked, and the booking itself
+    with pytest.raises(OutcomeUnknown):
+        await toy_agent.create_booking(**BOOKING)
+    with pytest.raises(OutcomeUnknown):
+        await toy_agent.create_booking(**BOOKING)
+    assert len(toy.world.writes) == 1
+    assert [each.email for each in await toy.appointments()] == ["ben@example.com"]
+    assert await toy.journaled() == [("create_booking", ACCOUNT, "unknown")]
+
+
+async def test_a_bug_in_an_adapter_leaves_a_write_unknown(local: LocalStage, local_agent: Agent) -> None:
+    await local_agent.list_accounts()
+
+    async def broken(_: BookingRequest) -> Booking:
+        raise KeyError("start")
+
+    local.gateway.accounts[ACCOUNT].create_booking = broken  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknown):
+        await local_agent.create_booking(**BOOKING)
+    assert await local.journaled() == [("create_booking", ACCOUNT, "unknown")]
+
+
+async def test_a_write_that_cannot_be_journaled_is_not_sent(toy: Stage, toy_agent: Agent) -> None:
+    await toy_agent.list_accounts()
+    async with toy.gateway.storage.write() as connection:
+        await connection.exec_driver_sql("PRAGMA query_only = ON")
+    with pytest.raises(ProviderDown):
+        await toy_agent.create_booking(**BOOKING)
+    assert not toy.world.writes
+
+
+async def test_a_booking_is_told_though_the_journal_fails_afterwards(
+    toy: Stage, toy_agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    await toy_agent.list_accounts()
+    provider = toy.gateway.accounts[ACCOUNT]
+    create = provider.create_booking
+
+    async def then_the_disk_is_full(request: BookingRequest) -> Booking:
+        booked = await create(request)
+        async with toy.gateway.storage.write() as connection:
+            await connection.exec_driver_sql("PRAGMA query_only = ON")
+        return booked
+
+    provider.create_booking = then_the_disk_is_full  # type: ignore[method-assign]
+    assert (await toy_agent.create_booking(**BOOKING))["status"] == "confirmed"
+    assert "could not be journaled" in caplog.text
+
+
+async def test_a_twin_waits_and_is_answered_with_the_first(local: LocalStage, local_agent: Agent) -> None:
+    await local_agent.list_accounts()
+    slow = Slow(local.gateway)
+    first = asyncio.create_task(local_agent.create_booking(**BOOKING))
+    await slow.begun.wait()
+    second = asyncio.create_task(local_agent.create_booking(**BOOKING))
+    await local.clock.waited.wait()
+    slow.go.set()
+    assert await second == await first
+    assert len(await local.appointments()) == 1
+
+
+async def test_a_twin_of_a_write_that_never_ended_is_unknown(local: LocalStage, local_agent: Agent) -> None:
+    """Its process was killed: the row says sent, and nobody will ever say more."""
+    await local_agent.create_booking(**BOOKING)
+    async with local.gateway.storage.write() as connection:
+        await connection.execute(update(journal).values(outcome="sent", reference=None))
+    with pytest.raises(OutcomeUnknown, match="list_bookings"):
+        await local_agent.create_booking(**BOOKING)
+    assert sum(local.clock.waits) >= WAIT
+    assert len(await local.appointments()) == 1
+
+
+async def test_a_twin_of_a_write_that_failed_is_sent(local: LocalStage, local_agent: Agent) -> None:
+    other = await local.book("intro", TEN)
+    with pytest.raises(SlotTaken):
+        await local_agent.create_booking(**BOOKING)
+    await local_agent.reschedule_booking(booking_id=other, start=NINE.isoformat())
+    assert (await local_agent.create_booking(**BOOKING))["status"] == "confirmed"
+
+
+async def test_every_tool_that_writes_is_journaled(local: LocalStage, local_agent: Agent) -> None:
+    made: dict[str, Any] = await local_agent.save_event_type(title="Deep dive", duration_minutes=30)
+    booked = await local_agent.create_booking(**BOOKING | {"event_type_id": f"{ACCOUNT}:approval"})
+    await local_agent.respond_to_booking(booking_id=booked["id"], response="confirm")
+    await local_agent.reschedule_booking(booking_id=booked["id"], start=NINE.isoformat())
+    await local_agent.cancel_booking(booking_id=booked["id"])
+    await local_agent.update_schedule(schedule_id=f"{ACCOUNT}:working-hours", weekly_hours={"friday": []})
+    await local_agent.delete_event_type(event_type_id=made["id"])
+    assert sorted(await local.journaled()) == sorted(
+        (tool, ACCOUNT, "done")
+        for tool in (
+            "save_event_type",
+            "create_booking",
+            "respond_to_booking",
+            "reschedule_booking",
+            "cancel_booking",
+            "update_schedule",
+            "delete_event_type",
+        )
+    )
