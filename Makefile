@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CODE = schemas providers gateway tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench constraints clean
+.PHONY: help demo test lint format bench readme constraints clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ format: $(VENV)/.ready ## let ruff put the code in order
 
 bench: $(VENV)/.ready ## speed, beside a bare FastMCP server in the same run
 	$(BIN)/python -m benchmarks
+
+readme: $(VENV)/.ready ## render what the README says of capabilities
+	$(BIN)/python -m gateway.matrix README.md
 
 constraints: ## pin what is installed now
 	$(BIN)/python -m pip list --format=freeze --exclude-editable | grep -viE '^(pip|setuptools|wheel)==' > constraints.txt

@@ -28,19 +28,18 @@ def http(config: Config) -> int:
                 for reason in reasons
             ]
         )
-    listener = listen(config.server.host, config.server.port)
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"
     _log_to_stderr()
     gateway = Gateway(config)
 
-    async def run() -> None:
+    async def run(listener: socket.socket) -> None:
         # Opened before the first client comes: a database that cannot be used is better known now.
         await gateway.open()
-        _say(ready(url))
+        host, port = listener.getsockname()[:2]
+        _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         await http_server(build_server(gateway), config).serve(sockets=[listener])
 
-    anyio.run(run)
+    with listen(config.server.host, config.server.port) as listener:
+        anyio.run(run, listener)
     return 0
 
 
