@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime
 
 from schemas import (
-    Answer,
     Attendee,
     Booking,
     BookingStatus,
@@ -23,6 +22,7 @@ from schemas import (
     weekday,
 )
 from schemas.hours import DateOverrides, WeeklyHours
+from schemas.models import Answers
 
 
 class Unavailable(Model):
@@ -133,7 +133,7 @@ class BookingAnswer(Model):
     attendees: tuple[Attendee, ...]
     location: Outsider | None = None
     join_url: str | None = None
-    answers: dict[str, Answer]
+    answers: Answers
     notes: Outsider | None = None
     cancel_url: str | None = None
     reschedule_url: str | None = None

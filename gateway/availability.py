@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from gateway.accounts import Found, reading, unavailable, zone_of
 from gateway.answers import BusyAnswer, BusyTimesAnswer, SlotAnswer, SlotsAnswer, routed
@@ -13,7 +12,7 @@ from gateway.paging import Cursor
 from gateway.times import a_window, a_zone
 from providers import Provider
 from providers.slots import merged
-from schemas import Booking, BusyTime, Feature, InvalidRequest, TimeRange
+from schemas import Booking, BusyTime, Feature, InvalidRequest, TimeRange, zone
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -54,28 +53,27 @@ class Availability:
         others = accounts.chosen(free_in)
         moving = await self._moving(booking_id)
 
-        async def slots_of(provider: Provider) -> list[OfferedSlot]:
+        async def slots_of(provider: Provider) -> tuple[list[OfferedSlot], str | None]:
             provider.require(Feature.FIND_SLOTS)
             own_move = moving.booking.id if moving and moving.account == provider.account else None
-            return [
-                (slot.start, routed(provider.account, own), slot.end)
-                for own in asked[provider.account]
-                for slot in await provider.find_slots(own, window, duration_minutes, own_move)
-                if window.start <= slot.start < window.end
-            ]
+            slots: list[OfferedSlot] = []
+            for own in asked[provider.account]:
+                offer = await provider.find_slots(own, window, duration_minutes, own_move)
+                id, begins, ends = routed(provider.account, own), window.start, window.end
+                slots += [(slot.start, id, slot.end) for slot in offer.slots if begins <= slot.start < ends]
+            return slots, offer.time_zone
 
         found = (await accounts.ask(asked, slots_of, page.failed)).any()
         errors = found.errors
-        slots = sorted(slot for slots in found.answers.values() for slot in slots)
+        slots = sorted(slot for slots, _ in found.answers.values() for slot in slots)
         if others and slots:
             checked = await self._ask_busy(others, _reach(slots), page.failed)
             errors = checked.errors | errors
             # A time that could not be checked is not free.
             slots = [] if checked.errors else _free(slots, checked.answers, moving)
         if tz is None:
-            # An adapter that knows the account's zone gives slots in it, which saves asking again.
-            shown = slots[0][0].tzinfo if slots else None
-            tz = shown if isinstance(shown, ZoneInfo) else await zone_of(accounts[next(iter(asked))])
+            name, (_, shown) = next(iter(found.answers.items()))
+            tz = zone(shown) if shown else await zone_of(accounts[name])
         slots = [slot for slot in slots if not page.position or _position(slot) > page.position]
         more = len(slots) > limit
         failed = {name: error.code for name, error in errors.items()}
@@ -106,9 +104,10 @@ class Availability:
         found = (await self._ask_busy(wanted, window, {})).any()
         if tz is None:
             tz = await zone_of(accounts[next(iter(found.answers))])
-        busy = [BusyAnswer.of(account, time, tz) for account, times in found.answers.items() for time in times]
+        busy = [(time, account) for account, times in found.answers.items() for time in times]
+        busy.sort(key=lambda each: (each[0].start, each[0].end, each[1]))
         return BusyTimesAnswer(
-            busy=tuple(sorted(busy, key=lambda answer: (answer.start, answer.end))),
+            busy=tuple(BusyAnswer.of(account, time, tz) for time, account in busy),
             time_zone=tz.key,
             now=now.astimezone(tz),
             unavailable=tuple(unavailable(found.errors)),

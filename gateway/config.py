@@ -70,7 +70,10 @@ class StorageConfig(Model):
         if match is None or match[1] == ":memory:":
             raise ValueError("names an SQLite file, like sqlite:///gateway.db; nothing else is built yet")
         folder: Path = (info.context or {}).get("folder", Path.cwd())
-        return f"sqlite:///{folder / Path(match[1]).expanduser()}"
+        try:
+            return f"sqlite:///{folder / Path(match[1]).expanduser()}"
+        except RuntimeError:
+            raise ValueError("begins with the home of a user that is not there") from None
 
 
 def _default_storage() -> StorageConfig:
@@ -120,14 +123,13 @@ def load_config(given: Path | None = None, environ: Mapping[str, str] = os.envir
 def parse_config(text: str, environ: Mapping[str, str], *, folder: Path) -> Config:
     """A configuration from its YAML; relative paths start at `folder`. Raises ConfigError."""
     mistakes: list[str] = []
-    try:
-        raw = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError([f"{line}{error.problem or 'is not YAML'}"]) from None
+    raw = _read(text)
     if not isinstance(raw, dict):
         raise ConfigError(["must begin with `accounts:`"])
-    raw = _filled(raw, environ, "", mistakes)
+    try:
+        raw = _filled(raw, environ, "", mistakes)
+    except RecursionError:
+        raise ConfigError(["has a value that contains itself"]) from None
     values = dict(raw)
     if isinstance(raw.get("accounts"), dict):
         if not raw["accounts"]:
@@ -137,10 +139,34 @@ def parse_config(text: str, environ: Mapping[str, str], *, folder: Path) -> Conf
     try:
         config = Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
-        mistakes += problems(error)
+        mistakes += problems(error, values)
     if mistakes:
-        raise ConfigError(sorted(set(mistakes)))
+        raise ConfigError(_one_each(mistakes))
     return config
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except DuplicateKey as error:
+        raise ConfigError([str(error)]) from None
+    except yaml.MarkedYAMLError as error:
+        # What the parser says of it may quote the place, and a secret may stand there.
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError([f"{line}is not valid YAML; look for a missing quote, colon or bracket"]) from None
+    except yaml.YAMLError:
+        raise ConfigError(["is not valid YAML: it has a character that is not allowed"]) from None
+    except (ValueError, TypeError, OverflowError, LookupError, RecursionError) as error:
+        raise ConfigError([f"has a value that YAML cannot read ({type(error).__name__}); put it in quotes"]) from None
+
+
+def _one_each(mistakes: list[str]) -> list[str]:
+    """The first mistake of each path: what follows from it is none of its own."""
+    by_path: dict[str, str] = {}
+    for mistake in mistakes:
+        by_path.setdefault(mistake.partition(": ")[0], mistake)
+    return sorted(by_path.values())
 
 
 def _account(name: str, raw: Any, folder: Path, mistakes: list[str]) -> AccountConfig | None:
@@ -161,7 +187,7 @@ def _account(name: str, raw: Any, folder: Path, mistakes: list[str]) -> AccountC
     try:
         return faces[via].Config.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
-        mistakes += [f"{path}.{problem}" for problem in problems(error)]
+        mistakes += [f"{path}.{problem}" for problem in problems(error, raw)]
         return None
 
 
@@ -194,16 +220,20 @@ def _replacement(environ: Mapping[str, str], path: str, mistakes: list[str]) -> 
     return replacement
 
 
+class DuplicateKey(Exception):
+    """A key that stands twice in one mapping."""
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML's own rule, which PyYAML does not keep: a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, list | dict) and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!s:.40} stands twice", problem_mark=key_node.start_mark
-                )
-            seen.add(str(key) if isinstance(key, list | dict) else key)
+            if isinstance(key_node, yaml.ScalarNode) and key_node.tag != "tag:yaml.org,2002:merge":
+                if key_node.value in seen:
+                    raise DuplicateKey(
+                        f"line {key_node.start_mark.line + 1}: the key {key_node.value:.40} stands twice"
+                    )
+                seen.add(key_node.value)
         return super().construct_mapping(node, deep)

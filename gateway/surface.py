@@ -99,7 +99,7 @@ class GatewayTool(Tool):
         try:
             model = self._spec.arguments.model_validate(arguments)
         except ValidationError as error:
-            raise InvalidRequest(" ".join(map(self._explained, problems(error)))) from None
+            raise InvalidRequest(" ".join(map(self._explained, problems(error, arguments)))) from None
         return {name: getattr(model, name) for name in self._spec.arguments.model_fields}
 
     def _explained(self, problem: str) -> str:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from schemas import InvalidRequest, TimeRange, local_readings, zone
 
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d)?)(?:\.\d{1,9})?\s?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)\s?([Zz]|[+-]\d\d:[0-5]\d)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _YEARS = range(1970, 2200)
 
@@ -22,7 +22,7 @@ def a_zone(name: str | None, argument: str = "time_zone") -> ZoneInfo | None:
 
 
 def an_instant(text: str, tz: ZoneInfo | None, argument: str, *, zone_argument: str | None = "time_zone") -> datetime:
-    """The instant that `text` names; a time without offset is read in `tz`.
+    """The instant that `text` names, in UTC; a time without offset is read in `tz`.
 
     Raises InvalidRequest for anything that is no time, names none, or names two.
     """
@@ -33,19 +33,20 @@ def an_instant(text: str, tz: ZoneInfo | None, argument: str, *, zone_argument: 
     try:
         if match is None:
             raise ValueError
-        wall = datetime.fromisoformat(f"{match[1]}T{match[2]}")
+        clock = match[2].partition(".")[0]  # a fraction of a second starts no meeting
+        wall = datetime.fromisoformat(f"{match[1]}T{clock}")
         offset = match[3]
         if wall.year not in _YEARS:
             raise ValueError
         if offset is not None:
-            return datetime.fromisoformat(f"{match[1]}T{match[2]}{offset.upper()}")
+            return datetime.fromisoformat(f"{match[1]}T{clock}{offset.upper()}").astimezone(UTC)
     except ValueError:
         raise InvalidRequest(
             f"{argument}: is not a time. Write RFC 3339 with an offset, like 2026-11-20T15:00:00+01:00."
         ) from None
     if tz is None:
         also = f", or name its zone in {zone_argument}" if zone_argument else ""
-        raise InvalidRequest(f"{argument}: has no offset. Write it like {match[1]}T{match[2]}+01:00{also}.")
+        raise InvalidRequest(f"{argument}: has no offset. Write it like {match[1]}T{clock}+01:00{also}.")
     return _in_zone(wall, tz, argument)
 
 
@@ -68,7 +69,7 @@ def a_window(
 def _in_zone(wall: datetime, tz: ZoneInfo, argument: str) -> datetime:
     readings = local_readings(wall, tz)
     if len(readings) == 1:
-        return readings[0]
+        return readings[0].astimezone(UTC)
     if readings:
         first, second = (reading.isoformat() for reading in readings)
         raise InvalidRequest(

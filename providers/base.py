@@ -26,10 +26,10 @@ from schemas import (
     Feature,
     Identity,
     Model,
+    Offer,
     Schedule,
     ScheduleChange,
     SchedulingLink,
-    Slot,
     TimeRange,
     Unsupported,
 )
@@ -104,11 +104,8 @@ class Provider:
 
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
-    ) -> list[Slot]:
-        """The slots that start in `window`, in the account's zone where that is at hand, else in any.
-
-        The booking `moving` counts as free, where the service can do that.
-        """
+    ) -> Offer:
+        """The slots that start in `window`. The booking `moving` counts as free, where the service can do that."""
         raise NotImplementedError
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:

@@ -129,8 +129,9 @@ def slug_in_use(slug: str) -> InvalidRequest:
 def distinct(event_types: tuple[OwnEventType, ...]) -> tuple[OwnEventType, ...]:
     """For configurations: ValueError if two share a slug."""
     slugs = [event_type.slug for event_type in event_types]
-    if twice := sorted({slug for slug in slugs if slugs.count(slug) > 1}):
-        raise ValueError(f"each slug names one event type; more than one has: {', '.join(twice)}")
+    for index, slug in enumerate(slugs):
+        if (first := slugs.index(slug)) < index:
+            raise ValueError(f"each slug names one event type, and [{first}] and [{index}] have the same")
     return event_types
 
 

@@ -1,6 +1,6 @@
 """WHAT the gateway talks about: models, features, errors. Imports pydantic alone."""
 
-from schemas.base import Model
+from schemas.base import Instant, Model
 from schemas.errors import (
     ERRORS,
     InvalidRequest,
@@ -27,6 +27,7 @@ from schemas.models import (
     BusyTime,
     EventType,
     Identity,
+    Offer,
     Question,
     QuestionType,
     Schedule,
@@ -58,11 +59,13 @@ __all__ = [
     "EventTypeChange",
     "Feature",
     "Identity",
+    "Instant",
     "InvalidRequest",
     "Line",
     "Model",
     "NotConnected",
     "NotFound",
+    "Offer",
     "OutcomeUnknown",
     "Outsider",
     "PermissionDenied",

@@ -63,11 +63,23 @@ def _date(text: str) -> str:
 
 def _iso_keys(value: Any) -> Any:
     """YAML reads an unquoted 2026-12-24 as a date."""
-    return (
-        {k.isoformat() if isinstance(k, date) else k: v for k, v in value.items()}
-        if isinstance(value, Mapping)
-        else value
-    )
+    if not isinstance(value, Mapping):
+        return value
+    keys = [key.isoformat() if isinstance(key, date) else key for key in value]
+    return dict(zip(_each_once(keys), value.values(), strict=True))
+
+
+def _days_once(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        _each_once([key.strip().lower() for key in value if isinstance(key, str)])
+    return value
+
+
+def _each_once(keys: list[Any]) -> list[Any]:
+    """ValueError for two spellings of one key: the second would silently win."""
+    if len(set(keys)) < len(keys):
+        raise ValueError("a day stands twice")
+    return keys
 
 
 def _week_order(hours: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -75,7 +87,9 @@ def _week_order(hours: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]
 
 
 Ranges = Annotated[tuple[str, ...], BeforeValidator(_a_list), AfterValidator(_tidy)]
-WeeklyHours = Annotated[dict[Annotated[str, AfterValidator(_day)], Ranges], AfterValidator(_week_order)]
+WeeklyHours = Annotated[
+    dict[Annotated[str, AfterValidator(_day)], Ranges], BeforeValidator(_days_once), AfterValidator(_week_order)
+]
 """A day that is not named is closed (in a change: stays as it is)."""
 
 DateOverrides = Annotated[dict[Annotated[str, AfterValidator(_date)], Ranges], BeforeValidator(_iso_keys)]

@@ -1,6 +1,7 @@
 """What is wrong with a value, in words for whoever wrote it: each mistake by its path, none with the value itself."""
 
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,15 +25,15 @@ _SAID = {
     "dict_type": "must hold names and values",
     "model_type": "must hold names and values",
 }
-# What pydantic adds to a path for the branches of a union and for validators is not in anybody's file.
+# What pydantic adds to a path, for the branches of a union and for validators, unless it is a key that is there.
 _NOISE = re.compile(r"(str|int|float|bool|tuple|list|dict|constrained-.*|.*\[.*|nullable)")
 
 
-def problems(error: ValidationError) -> list[str]:
-    """One sentence a mistake, `path: what is wrong`; the first for a path that has several."""
+def problems(error: ValidationError, values: object) -> list[str]:
+    """One sentence a mistake in `values`, `path: what is wrong`; the first for a path that has several."""
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        found.setdefault(_path(detail), _words(detail))
+        found.setdefault(_path(detail, values), _words(detail))
     return [f"{path}: {what}" if path else what for path, what in found.items()]
 
 
@@ -41,16 +42,21 @@ def checked(model: type[M], values: object) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidRequest("; ".join(problems(error)) + ".") from None
+        raise InvalidRequest("; ".join(problems(error, values)) + ".") from None
 
 
-def _path(detail: ErrorDetails) -> str:
+def _path(detail: ErrorDetails, values: object) -> str:
     path = ""
+    at = values
     for part in detail["loc"]:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part != "[key]" and not _NOISE.fullmatch(part):
+            at = at[part] if isinstance(at, list | tuple) and part < len(at) else None
+            continue
+        is_key = isinstance(at, Mapping) and part in at
+        if is_key or not _NOISE.fullmatch(part):
             path += f".{part}" if path else part
+            at = at[part] if isinstance(at, Mapping) and is_key else None
     return path
 
 

@@ -1,8 +1,8 @@
 """What a provider is asked to do. Checked by the gateway before an adapter sees it."""
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from schemas.base import Model
+from schemas.base import Instant, Model
 from schemas.features import Feature
 from schemas.hours import DateOverrides, WeeklyHours
 from schemas.models import Answer
@@ -13,7 +13,7 @@ class BookingRequest(Model):
     """Book `event_type_id` at `start` for one guest. `marker` is our id of this write, for a field kept for us."""
 
     event_type_id: str
-    start: AwareDatetime
+    start: Instant
     attendee_name: str
     attendee_email: str
     attendee_time_zone: ZoneName
@@ -42,12 +42,12 @@ class BookingQuery(Model):
     the others (False). `newest_first` is the order of `start`; `resume_at` is where in that order to go on.
     """
 
-    ends_after: AwareDatetime | None = None
-    starts_before: AwareDatetime | None = None
+    ends_after: Instant | None = None
+    starts_before: Instant | None = None
     live: bool | None = None
     attendee_email: str | None = None
     newest_first: bool = False
-    resume_at: AwareDatetime | None = None
+    resume_at: Instant | None = None
 
 
 class EventTypeChange(Model):

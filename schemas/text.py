@@ -9,8 +9,9 @@ NAME_LENGTH = 200
 NOTES_LENGTH = 5_000
 ANSWER_LENGTH = 2_000
 
-# C0 and C1 controls, and the marks that reorder or isolate text. Joiners (U+200C, U+200D) are part of many scripts.
-_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+# C0 and C1 controls, the marks that reorder or isolate text, and halves of characters, which no UTF-8 can carry.
+# Joiners (U+200C, U+200D) are part of many scripts.
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_A_LINE = re.compile(f"[\t\n{_CONTROL}]")
 _IN_PROSE = re.compile(f"[{_CONTROL}]")
 

@@ -1,5 +1,6 @@
 """IANA time zones, and instants without ambiguity."""
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated
@@ -10,10 +11,16 @@ from pydantic import AfterValidator
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
+# What lies beside the IANA names on a machine: its own setting, and the same zones by another count of seconds.
+_NO_ZONE = re.compile(r"(localtime|posixrules|Factory)$|(posix|right)/")
+
+
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
     """The zone of that IANA name; ValueError, with the nearest names, if there is none."""
     try:
+        if _NO_ZONE.match(name):
+            raise ValueError
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):  # malformed keys, folders and unknown names each raise another one
         raise ValueError(f"is not an IANA time zone{_nearest(name)}") from None
@@ -23,7 +30,9 @@ def _nearest(name: str) -> str:
     from difflib import get_close_matches
     from zoneinfo import available_timezones
 
-    names = {known.rpartition("/")[2].lower(): known for known in sorted(available_timezones())}
+    # In Etc/GMT+2 the sign is turned round: nobody who misspells a zone means that.
+    known_names = [known for known in sorted(available_timezones()) if "GMT" not in known]
+    names = {known.rpartition("/")[2].lower(): known for known in known_names}
     wanted = name.rpartition("/")[2].strip().lower().replace(" ", "_")[:100]
     close = [names[match] for match in get_close_matches(wanted, names, n=2)]
     return f"; did you mean {' or '.join(close)}?" if close else " like Europe/Berlin"

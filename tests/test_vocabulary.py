@@ -55,7 +55,7 @@ def read(kind: Any, value: object) -> Any:
 def refusal(kind: Any, value: object) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         read(kind, value)
-    return problems(caught.value)
+    return problems(caught.value, value)
 
 
 # Hours.

@@ -24,6 +24,7 @@ from schemas import (
     Feature,
     Identity,
     NotFound,
+    Offer,
     Question,
     SchedulingError,
     Slot,
@@ -72,13 +73,13 @@ class Toy(RestProvider):
 
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
-    ) -> list[Slot]:
+    ) -> Offer:
         length = timedelta(minutes=(await self.get_event_type(event_type_id)).durations_minutes[0])
         params = {"kind": event_type_id, **_range(window), **({"moving": moving} if moving else {})}
         starts = await self.call(
             "GET", "/slots", lambda raw: [datetime.fromisoformat(each) for each in raw["slots"]], params=params
         )
-        return [Slot(start=start, end=start + length) for start in starts]
+        return Offer(slots=tuple(Slot(start=start, end=start + length) for start in starts))
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         def busy(raw: Any) -> list[BusyTime]:

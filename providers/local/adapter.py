@@ -31,6 +31,7 @@ from schemas import (
     Identity,
     InvalidRequest,
     NotFound,
+    Offer,
     Schedule,
     ScheduleChange,
     Slot,
@@ -114,14 +115,15 @@ class Local(Provider):
 
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
-    ) -> list[Slot]:
+    ) -> Offer:
         store, span = await self._open(), (seconds(window.start), seconds(window.end))
         state, taken = await store.state_and_taken(_around(span))
         kind = self._bookable(state, event_type_id)
-        length, tz = timedelta(minutes=kind.duration_minutes), zone(state.schedule.time_zone)
+        length = timedelta(minutes=kind.duration_minutes)
         starts = self._starts(state.schedule, kind, event_type_id, span, taken, moving)
-        slots = (datetime.fromtimestamp(start, tz) for start in starts)
-        return [Slot(start=start, end=_later(start, length)) for start in slots]
+        begins = (datetime.fromtimestamp(start, UTC) for start in starts)
+        slots = tuple(Slot(start=start, end=start + length) for start in begins)
+        return Offer(slots=slots, time_zone=state.schedule.time_zone)
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         await self._open()
@@ -313,8 +315,3 @@ def _live(booking: Booking | None) -> Booking:
     if (booking := _found(booking)).status in ("cancelled", "declined"):
         raise InvalidRequest(f"This booking is {booking.status} already. Book a new one with create_booking.")
     return booking
-
-
-def _later(start: datetime, length: timedelta) -> datetime:
-    """`length` of passing time after `start`; adding to a zoned datetime would move the wall clock instead."""
-    return (start.astimezone(UTC) + length).astimezone(start.tzinfo)
