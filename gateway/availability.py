@@ -1,10 +1,11 @@
 """Slots and busy times. Slots are the services' to decide; here they are only united, intersected and paged."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from gateway.accounts import Found, reading, unavailable, zone_of
 from gateway.answers import BusyAnswer, BusyTimesAnswer, SlotAnswer, SlotsAnswer, routed
@@ -12,7 +13,7 @@ from gateway.paging import Cursor
 from gateway.times import a_window, a_zone
 from providers import Provider
 from providers.slots import merged
-from schemas import Booking, BusyTime, Feature, InvalidRequest, TimeRange, zone
+from schemas import Booking, BusyTime, Feature, InvalidRequest, SchedulingError, TimeRange, zone
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -72,8 +73,8 @@ class Availability:
             # A time that could not be checked is not free.
             slots = [] if checked.errors else _free(slots, checked.answers, moving)
         if tz is None:
-            name, (_, shown) = next(iter(found.answers.items()))
-            tz = zone(shown) if shown else await zone_of(accounts[name])
+            told = [shown for _, shown in found.answers.values() if shown]
+            tz = zone(told[0]) if told else await self._zone(found.answers)
         slots = [slot for slot in slots if not page.position or _position(slot) > page.position]
         more = len(slots) > limit
         failed = {name: error.code for name, error in errors.items()}
@@ -102,8 +103,7 @@ class Availability:
         if not wanted:
             raise InvalidRequest(f"accounts: name at least one of {', '.join(accounts)}, or leave it out for all.")
         found = (await self._ask_busy(wanted, window, {})).any()
-        if tz is None:
-            tz = await zone_of(accounts[next(iter(found.answers))])
+        tz = tz or await self._zone(found.answers)
         busy = [(time, account) for account, times in found.answers.items() for time in times]
         busy.sort(key=lambda each: (each[0].start, each[0].end, each[1]))
         return BusyTimesAnswer(
@@ -112,6 +112,15 @@ class Availability:
             now=now.astimezone(tz),
             unavailable=tuple(unavailable(found.errors)),
         )
+
+    async def _zone(self, names: Iterable[str]) -> ZoneInfo:
+        """The zone of the first of these accounts that tells it: times are right in any, so none must fail for it."""
+        for name in names:
+            try:
+                return await zone_of(self._gateway.accounts[name])
+            except SchedulingError:
+                continue
+        return zone("UTC")
 
     async def _ask_busy(
         self, names: Sequence[str], window: TimeRange, failed: Mapping[str, str]

@@ -148,7 +148,7 @@ class Bookings:
         position = (entries[limit - 1][2].start.timestamp(), entries[limit - 1][0][1]) if more else ()
         return BookingsAnswer(
             bookings=tuple(BookingAnswer.of(name, booking, shown) for _, name, booking, shown in entries[:limit]),
-            now=now,
+            now=now.astimezone(tz) if tz else now,
             unavailable=tuple(unavailable(found.errors)),
             next_cursor=page.next(position, failed) if more else None,
         )

@@ -4,12 +4,14 @@ Reads are retried a few times, as long as the service asks for and we can bear. 
 one is lost the outcome is unknown, and saying so beats a second booking.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, TypeVar
 
 import httpx2
+from pydantic import ValidationError, field_validator
 
 from providers.base import AccountConfig, Provider, Services
 from schemas import (
@@ -22,6 +24,8 @@ from schemas import (
     RateLimited,
     SchedulingError,
 )
+from schemas.problems import problems
+from schemas.text import shown
 
 T = TypeVar("T")
 
@@ -30,7 +34,12 @@ LONGEST_WAIT = 20.0
 TIMEOUT = httpx2.Timeout(10, read=30)
 
 # The request cannot have reached the service.
-UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+UNSENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+)
 BY_STATUS: Mapping[int, type[SchedulingError]] = {
     401: NotConnected,
     403: PermissionDenied,
@@ -54,13 +63,25 @@ class RestConfig(AccountConfig):
 
     base_url: str
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        try:
+            parsed = httpx2.URL(url)
+        except (httpx2.InvalidURL, TypeError):
+            parsed = httpx2.URL("")
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise ValueError("is written like https://api.example.com")
+        return url
+
 
 class RestProvider(Provider):
     Config: ClassVar[type[AccountConfig]] = RestConfig
 
     def __init__(self, account: str, config: RestConfig, services: Services) -> None:
         super().__init__(account, config, services)
-        self._hidden = config.secrets()
+        # The longest first: one secret may be the beginning of another.
+        self._hidden = sorted(filter(None, config.secrets()), key=len, reverse=True)
         self._http = httpx2.AsyncClient(
             base_url=config.base_url, auth=services.auth, transport=services.transport, timeout=TIMEOUT
         )
@@ -103,24 +124,29 @@ class RestProvider(Provider):
         try:
             response = await self._http.request(method, path, **request)
         except UNSENT as error:
-            raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from error
+            raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from None
         except httpx2.HTTPError as error:
-            raise self._failure(lost, f"did not answer ({type(error).__name__})") from error
+            raise self._failure(lost, f"did not answer ({type(error).__name__})") from None
         if not response.is_success:
             status = response.status_code
             kind = self.explain(response) or BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else lost)
             # A service that is overloaded says so before it acts.
             after = retry_after(response.headers, self.clock.now()) if status in (429, 503) else None
-            raise self._failure(kind, f"answered HTTP {status}: {self.complaint(response)}", retry_after=after)
+            complaint = self.complaint(response).strip()
+            said = f"answered HTTP {status}{': ' if complaint else ''}{complaint}"
+            raise self._failure(kind, said, retry_after=after)
+        raw: Any = None
         try:
-            return into(response.json() if response.content else None)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise self._failure(lost, f"sent an answer that cannot be read ({type(error).__name__})") from error
+            raw = response.json() if response.content else None
+            return into(raw)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            # From None, here and above: the causes quote values, and a secret may be among them.
+            raise self._failure(lost, f"sent an answer that cannot be read ({_trouble(error, raw)})") from None
 
     def _failure(self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None) -> SchedulingError:
         for secret in self._hidden:
             what = what.replace(secret, "***")
-        what = " ".join(what.split())[:300].rstrip(" .")
+        what = " ".join(str(shown(what)).split())[:300].rstrip(" .")
         advice = ADVICE.get(kind, "Look for another time.")
         return kind(f"{self.title} {what}. {advice}", account=self.account, retry_after=retry_after)
 
@@ -128,21 +154,34 @@ class RestProvider(Provider):
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """How many seconds to wait, by `Retry-After` (seconds or a date) or a rate limit's reset (seconds or an epoch)."""
     if stated := headers.get("retry-after"):
+        if (seconds := _seconds(stated)) is not None:
+            return seconds
         try:
-            return max(0.0, float(stated))
-        except ValueError:
-            pass
-        try:
-            return max(0.0, (parsedate_to_datetime(stated).astimezone(UTC) - now).total_seconds())
-        except ValueError:
+            date = parsedate_to_datetime(stated)
+            # A date without zone is in UTC (RFC 9110, 5.6.7).
+            date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
+            return max(0.0, (date - now).total_seconds())
+        except (ValueError, OverflowError):
             return None
     for name in ("x-ratelimit-reset", "ratelimit-reset"):
-        try:
-            reset = float(headers[name])
-        except (LookupError, ValueError):
-            continue
-        return max(0.0, reset - now.timestamp()) if reset > 1e9 else max(0.0, reset)
+        if (reset := _seconds(headers.get(name, ""))) is not None:
+            return max(0.0, reset - now.timestamp()) if reset > 1e9 else reset
     return None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _trouble(error: Exception, raw: object) -> str:
+    """What could not be read, by its place alone."""
+    if isinstance(error, ValidationError):
+        return "; ".join(problems(error, raw))
+    return f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else type(error).__name__
 
 
 def _wait(state: Any) -> float:

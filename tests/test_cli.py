@@ -121,7 +121,7 @@ def test_serve_prints_what_to_paste_and_ends_with_130_when_interrupted(file: Pat
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as process:
         assert process.stderr is not None
-        lines = []
+        lines: list[str] = []
         while not lines or "Ctrl-C" not in lines[-1]:
             lines.append(process.stderr.readline())
             assert process.poll() is None, "".join(lines)

@@ -133,6 +133,26 @@ accounts:
     )
 
 
+def test_an_event_type_that_says_no_more_is_active_unrestricted_and_confirmed_at_once() -> None:
+    (found,) = parsed(event_type(INTRO)).accounts["home"].event_types
+    assert found.model_dump() == {
+        "slug": "intro",
+        "title": "Intro",
+        "duration_minutes": 30,
+        "description": None,
+        "location": None,
+        "active": True,
+        "buffer_before_minutes": 0,
+        "buffer_after_minutes": 0,
+        "minimum_notice_minutes": 0,
+        "slot_step_minutes": None,
+        "booking_window_days": None,
+        "max_per_day": None,
+        "requires_confirmation": False,
+        "questions": (),
+    }
+
+
 def test_the_server_is_set_by_its_keys() -> None:
     config = parsed(HOME + "server: {host: '::1', port: 9000, path: /a/b, public_url: https://sched.example.com}")
     assert config.server == ServerConfig(host="::1", port=9000, path="/a/b", public_url="https://sched.example.com")

@@ -276,7 +276,8 @@ async def test_pages_of_bookings_together_are_the_whole(agent: Agent, stage: Sta
         for start in (NINE, TEN, ELEVEN):
             await stage.book("intro", start + day * DAY, f"guest{day}{start.hour}@example.com")
     whole = emails(await agent.list_bookings())
-    paged, cursor = [], {}
+    paged: list[str] = []
+    cursor: dict[str, str] = {}
     while True:
         page = await agent.list_bookings(limit=2, **cursor)
         paged += emails(page)

@@ -88,7 +88,8 @@ async def test_several_event_types_give_their_union_by_start(agent: Agent) -> No
 async def test_pages_together_are_the_whole(agent: Agent) -> None:
     asked = {"event_type_ids": [INTRO, REVIEW], **window()}
     whole = starts(await agent.find_slots(**asked, limit=500))
-    paged, cursor = [], {}
+    paged: list[str] = []
+    cursor: dict[str, str] = {}
     while True:
         page = await agent.find_slots(**asked, limit=5, **cursor)
         paged += starts(page)

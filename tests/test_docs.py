@@ -20,7 +20,7 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text(encoding="utf-8")
 
 def test_the_readmes_capabilities_are_what_the_adapters_declare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("toy", "nothing"):  # the tests' own, which no reader meets
-        monkeypatch.delitem(PROVIDERS, name)  # type: ignore[arg-type]
+        monkeypatch.delitem(PROVIDERS, name)
     assert BEGIN in README
     assert filled(README, all_adapters()) == README, "run `make readme`"
 

@@ -87,7 +87,7 @@ async def test_a_meeting_is_booked_over_stdio(tmp_path: Path, mode: Any, options
 
 
 def test_with_legacy_a_probe_for_the_new_era_does_not_spoil_the_handshake(tmp_path: Path) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": MODERN_META}},
         {"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": HANDSHAKE},
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
@@ -100,7 +100,7 @@ def test_with_legacy_a_probe_for_the_new_era_does_not_spoil_the_handshake(tmp_pa
 
 
 def test_stdout_carries_nothing_but_the_protocol(tmp_path: Path) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HANDSHAKE},
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "list_accounts", "arguments": {}}},

@@ -116,7 +116,7 @@ async def test_a_bug_in_an_adapter_leaves_a_write_unknown(local: LocalStage, loc
     async def broken(_: BookingRequest) -> Booking:
         raise KeyError("start")
 
-    local.gateway.accounts[ACCOUNT].create_booking = broken  # type: ignore[method-assign]
+    local.gateway.accounts[ACCOUNT].create_booking = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(OutcomeUnknown):
         await local_agent.create_booking(**BOOKING)
     assert await local.journaled() == [("create_booking", ACCOUNT, "unknown")]
