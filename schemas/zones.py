@@ -31,7 +31,7 @@ def _nearest(name: str) -> str:
     from zoneinfo import available_timezones
 
     # In Etc/GMT+2 the sign is turned round: nobody who misspells a zone means that.
-    known_names = [known for known in sorted(available_timezones()) if "GMT" not in known]
+    known_names = [known for known in sorted(available_timezones()) if "GMT" not in known and not _NO_ZONE.match(known)]
     names = {known.rpartition("/")[2].lower(): known for known in known_names}
     wanted = name.rpartition("/")[2].strip().lower().replace(" ", "_")[:100]
     close = [names[match] for match in get_close_matches(wanted, names, n=2)]

@@ -510,8 +510,9 @@ TWINS = account(f"event_types: [{TWIN}, {TWIN}]")
         (HOME + "storage: '${SECRET}'", "storage"),
         (HOME + "storage: {url: '${SECRET}'}", "storage.url"),
         (HOME + "storage: {url: 'postgresql://me:${SECRET}@db/gateway'}", "storage.url"),
-        ("accounts: {it: {provider: toy, base_url: x, token: ['${SECRET}']}}", "accounts.it.token"),
+        ("accounts: {it: {provider: toy, base_url: 'https://toy.example', token: ['${SECRET}']}}", "accounts.it.token"),
         ("accounts: {it: {provider: toy, token: '${SECRET}'}}", "accounts.it.base_url"),
+        ("accounts: {it: {provider: toy, token: '${SECRET}', base_url: '${SECRET}'}}", "accounts.it.base_url"),
         ("accounts: {it: {provider: toy, token: '${SECRET}', base_url: ['${SECRET}']}}", "accounts.it.base_url"),
     ],
 )
@@ -528,12 +529,14 @@ def test_no_secret_is_told_wherever_it_was_put(text: str, path: str) -> None:
     "token", [f"{mark}{SECRET}" for mark in ("*", "!", "%", "@", "`", '"', "'", "a: ", "| ", "> ")]
 )
 def test_no_secret_is_told_that_is_itself_broken_yaml(token: str) -> None:
-    error = refused(f"accounts:\n  it:\n    token: {token}\n    provider: toy\n    base_url: x\n")
+    error = refused(f"accounts:\n  it:\n    token: {token}\n    provider: toy\n    base_url: https://toy.example\n")
     assert SECRET not in "".join(traceback.format_exception(error))
 
 
 def test_a_configuration_shows_no_secret() -> None:
-    config = parsed("accounts: {it: {provider: toy, base_url: x, token: '${SECRET}'}}", SECRET=SECRET)
+    config = parsed(
+        "accounts: {it: {provider: toy, base_url: 'https://toy.example', token: '${SECRET}'}}", SECRET=SECRET
+    )
     assert config.accounts["it"].secrets() == (SECRET,)
     assert SECRET not in f"{config!r} {config} {config.accounts} {config.model_dump_json()}"
 

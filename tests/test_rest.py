@@ -242,6 +242,11 @@ async def test_json_too_deep_to_be_read_is_an_answer_that_cannot_be_read(world: 
         await provider.create_booking(REQUEST)
 
 
+async def test_an_empty_answer_is_read_as_none(world: World, provider: Toy) -> None:
+    world.failures.append(Response(status_code=204))
+    assert await provider.call("DELETE", "/bookings/b1", lambda raw: [raw]) == [None]
+
+
 # Trying again
 
 

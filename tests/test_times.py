@@ -316,10 +316,17 @@ def test_a_zone_is_never_a_path_to_a_file(name: str) -> None:
     zone_refusal(name)
 
 
-@pytest.mark.parametrize("name", ["localtime", "posixrules", "posix/Europe/Berlin", "right/Europe/Berlin"])
+@pytest.mark.parametrize("name", ["localtime", "posixrules", "Factory", "posix/UTC", "right/UTC"])
 def test_what_a_machine_keeps_beside_the_iana_names_is_no_zone(name: str) -> None:
     # `localtime` is wherever this machine stands, and the `right/` ones are half a minute off.
     zone_refusal(name)
+
+
+@pytest.mark.parametrize("name", ["Berlin", "New York", "localtime", "local time", "Factori", "GMT+2", "PST"])
+def test_every_zone_that_is_suggested_is_taken(name: str) -> None:
+    suggested = re.search(r"did you mean (.+)\?", zone_refusal(name))
+    for each in suggested[1].split(" or ") if suggested else []:
+        assert a_zone(each)
 
 
 @pytest.mark.parametrize(

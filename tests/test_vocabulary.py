@@ -454,6 +454,16 @@ def test_every_time_of_every_model_takes_one_with_an_offset(model: type[Model], 
     assert mistakes(model, field, NINE) == []
 
 
+def test_a_time_is_kept_in_utc_whatever_zone_it_came_in() -> None:
+    # Python compares two datetimes of one zone by what clocks show, which is wrong where they show it twice.
+    found = booking(start=NINE.astimezone(BERLIN), end=(NINE + HOUR).isoformat(), created_at=NINE.astimezone(LORD_HOWE))
+    assert [each.isoformat() for each in (found.start, found.end, found.created_at or NINE)] == [
+        "2030-01-07T09:00:00+00:00",
+        "2030-01-07T10:00:00+00:00",
+        "2030-01-07T09:00:00+00:00",
+    ]
+
+
 @pytest.mark.parametrize(
     ("model", "field"), [(Schedule, "time_zone"), (ScheduleChange, "time_zone"), (BookingRequest, "attendee_time_zone")]
 )
@@ -470,7 +480,7 @@ AGAIN = NIGHT.replace(fold=1)
 
 
 def length(span: TimeRange) -> timedelta:
-    """As time passes; between two datetimes of one zone, Python counts what clocks show."""
+    """As time passes, not as clocks show."""
     return span.end.astimezone(UTC) - span.start.astimezone(UTC)
 
 
@@ -668,6 +678,11 @@ class Outer(Model):
 )
 def test_every_problem_is_told_once_by_its_path(values: object, paths: list[str]) -> None:
     assert [problem.partition(": ")[0] for problem in refusal(Outer, values)] == paths
+
+
+def test_of_several_problems_at_one_path_the_first_is_told() -> None:
+    (problem,) = refusal(Outer, {"text": "", "either": {"a": 1}})
+    assert "whole number" in problem
 
 
 def test_a_problem_of_the_whole_has_no_path() -> None:
