@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_config_path, user_data_path
@@ -40,11 +40,18 @@ def _url_path(path: str) -> str:
     return path
 
 
+class AuthConfig(Model):
+    """Who may come in. `none`: whoever is on this machine."""
+
+    type: Literal["none"] = "none"
+
+
 class ServerConfig(Model):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     path: Annotated[str, AfterValidator(_url_path)] = "/mcp"
     public_url: str | None = None
+    auth: AuthConfig = AuthConfig()
 
     @field_validator("public_url")
     @classmethod
@@ -56,7 +63,7 @@ class ServerConfig(Model):
     @property
     def exposed(self) -> list[str]:
         """Why others than this machine's users can reach the server, in words; empty if they cannot."""
-        reasons = [f"server.host is {self.host}, which is not loopback"] if self.host not in LOOPBACK else []
+        reasons = ["server.host is not loopback"] if self.host not in LOOPBACK else []
         return reasons + (["server.public_url is set"] if self.public_url else [])
 
 
@@ -194,7 +201,7 @@ def _account(name: str, raw: Any, folder: Path, mistakes: list[str]) -> AccountC
 def _filled(value: Any, environ: Mapping[str, str], path: str, mistakes: list[str]) -> Any:
     """`${VAR}` and `${VAR:-default}` in every string below `value`."""
     if isinstance(value, dict):
-        return {k: _filled(v, environ, f"{path}.{k}" if path else str(k), mistakes) for k, v in value.items()}
+        return {str(k): _filled(v, environ, f"{path}.{k}" if path else str(k), mistakes) for k, v in value.items()}
     if isinstance(value, list):
         return [_filled(item, environ, f"{path}[{index}]", mistakes) for index, item in enumerate(value)]
     if not isinstance(value, str):
@@ -210,6 +217,8 @@ def _replacement(environ: Mapping[str, str], path: str, mistakes: list[str]) -> 
         if name is None:
             mistakes.append(f"{path}: has a ${{ that names no variable; a literal one is written $${{")
             return ""
+        if "${" in (default or ""):
+            mistakes.append(f"{path}: a default cannot hold another variable")
         found = environ.get(name)
         if default is not None:
             return found or default

@@ -28,7 +28,9 @@ def an_instant(text: str, tz: ZoneInfo | None, argument: str, *, zone_argument: 
     """
     text = text.strip()
     if _DATE.fullmatch(text):
-        raise InvalidRequest(f"{argument}: is a date alone. Add the time of day and offset: {text}T09:00:00+01:00.")
+        raise InvalidRequest(
+            f"{argument}: is a date alone. Add time of day and offset, like 2026-11-20T15:00:00+01:00."
+        )
     match = _RFC3339.fullmatch(text)
     try:
         if match is None:

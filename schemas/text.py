@@ -12,7 +12,8 @@ ANSWER_LENGTH = 2_000
 # C0 and C1 controls, the marks that reorder or isolate text, and halves of characters, which no UTF-8 can carry.
 # Joiners (U+200C, U+200D) are part of many scripts.
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-_IN_A_LINE = re.compile(f"[\t\n{_CONTROL}]")
+_BREAKS = "\t\n\u2028\u2029"
+_IN_A_LINE = re.compile(f"[{_BREAKS}{_CONTROL}]")
 _IN_PROSE = re.compile(f"[{_CONTROL}]")
 
 
@@ -27,10 +28,12 @@ def checked(text: str, *, length: int, lines: bool) -> str:
 
 
 def shown(text: object, *, length: int = NOTES_LENGTH) -> object:
-    """What someone else wrote, made safe to pass on: no controls, at most `length` characters."""
+    """What someone else wrote, made safe to pass on: no controls, at most `length` characters; a name in one line."""
     if not isinstance(text, str):
         return text
     text = _IN_PROSE.sub("", text.replace("\r\n", "\n"))
+    if length <= NAME_LENGTH:
+        text = re.sub(f"[{_BREAKS}]+", " ", text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -34,7 +34,7 @@ def _nearest(name: str) -> str:
     known_names = [known for known in sorted(available_timezones()) if "GMT" not in known and not _NO_ZONE.match(known)]
     names = {known.rpartition("/")[2].lower(): known for known in known_names}
     wanted = name.rpartition("/")[2].strip().lower().replace(" ", "_")[:100]
-    close = [names[match] for match in get_close_matches(wanted, names, n=2)]
+    close = [names[match] for match in get_close_matches(wanted, names, n=2, cutoff=0.7)]
     return f"; did you mean {' or '.join(close)}?" if close else " like Europe/Berlin"
 
 

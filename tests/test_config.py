@@ -500,7 +500,7 @@ TWINS = account(f"event_types: [{TWIN}, {TWIN}]")
         (HOME + "unknown: '${SECRET}'", "unknown"),
         (HOME + "unknown: [{a: '${SECRET}'}]", "unknown"),
         (HOME + "server: '${SECRET}'", "server"),
-        (HOME + "server: {auth: {keys: ['${SECRET}']}}", "server.auth"),
+        (HOME + "server: {auth: {keys: ['${SECRET}']}}", "server.auth.keys"),
         (HOME + "server: {host: ['${SECRET}']}", "server.host"),
         (HOME + "server: {port: '${SECRET}'}", "server.port"),
         (HOME + "server: {port: '${LARGE}'}", "server.port"),

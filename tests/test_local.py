@@ -267,6 +267,36 @@ async def test_what_another_process_writes_is_seen_at_once(local: LocalStage, lo
     assert [slot["start"][11:16] for slot in after["slots"]] == ["09:30", "10:00"]
 
 
+async def test_an_hour_that_clocks_show_twice_is_offered_twice_in_order(tmp_path: Path) -> None:
+    config = parse_config(
+        """
+        accounts:
+          home:
+            provider: local
+            time_zone: Europe/Berlin
+            working_hours: {sunday: ["02:00-03:00"]}
+            event_types: [{slug: night, title: Night, duration_minutes: 30}]
+        storage: {url: 'sqlite:///night.db'}
+        """,
+        {},
+        folder=tmp_path,
+    )
+    night = {"start": "2030-10-27T00:00:00+02:00", "end": "2030-10-27T12:00:00+01:00"}
+    async with connected(build_server(Gateway(config, clock=Clock()))) as agent:
+        found = await agent.find_slots(event_type_ids=["home:night"], free_in=["home"], **night)
+        assert [slot["start"] for slot in found["slots"]] == [
+            "2030-10-27T02:00:00+02:00",
+            "2030-10-27T02:30:00+02:00",
+            "2030-10-27T02:00:00+01:00",
+            "2030-10-27T02:30:00+01:00",
+        ]
+        second = found["slots"][3]["start"]
+        booked = await agent.create_booking(event_type_id="home:night", start=second, **BEN)
+        assert (booked["start"], booked["end"]) == (second, "2030-10-27T03:00:00+01:00")
+        again = await agent.find_slots(event_type_ids=["home:night"], **night)
+        assert [slot["start"] for slot in again["slots"]] == [slot["start"] for slot in found["slots"][:3]]
+
+
 async def test_no_two_live_bookings_begin_together_whatever_the_code_believes(local: LocalStage) -> None:
     await local.book("intro", TEN)
     with pytest.raises(SlotTaken):

@@ -166,6 +166,12 @@ def test_without_sign_in_nothing_is_served_to_strangers(tmp_path: Path, server: 
         http(config(tmp_path, **server))
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
+    """asyncio turns Nagle's algorithm off only for sockets that name their protocol."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_a_port_in_use_is_named() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
