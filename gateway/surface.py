@@ -52,9 +52,14 @@ class Spec:
         return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
 
     @cached_property
-    def answer(self) -> type[BaseModel]:
+    def input_schema(self) -> dict[str, Any]:
+        return lean(self.arguments.model_json_schema())
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any]:
         model: type[BaseModel] = get_type_hints(self.function)["return"]
-        return model
+        schema: dict[str, Any] = _open(lean(model.model_json_schema(mode="serialization")))
+        return schema
 
 
 class GatewayTool(Tool):
@@ -67,8 +72,8 @@ class GatewayTool(Tool):
             name=spec.name,
             title=spec.title,
             description=inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, gateway),
-            parameters=lean(spec.arguments.model_json_schema()),
-            output_schema=_open(lean(spec.answer.model_json_schema(mode="serialization"))),
+            parameters=spec.input_schema,
+            output_schema=spec.output_schema,
             annotations=spec.annotations,
         )
         tool._spec, tool._gateway = spec, gateway

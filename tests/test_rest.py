@@ -813,5 +813,8 @@ async def test_a_secret_shows_in_no_answer_no_log_and_no_journal(
     pair.world.failures = deque([failure] * FOREVER)
     answers = [caught.value, await pair.agent.list_accounts(), await pair.agent.list_bookings()]
     assert TOKEN not in repr(answers)
-    assert TOKEN not in repr(await pair.journaled())
+    rows = await pair.journaled()
+    assert TOKEN not in repr(rows)
+    # Nor anything else that a service said.
+    assert {row.error for row in rows} == {None, caught.value.code}
     assert TOKEN not in caplog.text
