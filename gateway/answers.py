@@ -49,6 +49,7 @@ class AccountAnswer(Model):
 class AccountsAnswer(Model):
     accounts: tuple[AccountAnswer, ...]
     now: AwareDatetime
+    weekday: str
 
 
 class EventTypeAnswer(Model):

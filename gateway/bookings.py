@@ -76,7 +76,8 @@ class Bookings:
                 booking = await reading(provider, provider.get_booking(booking_id))
             except NotFound:
                 return None
-            return booking if idempotency_key is not None or booking.status in LIVE else None
+            still = booking.status in LIVE and booking.start == at
+            return booking if idempotency_key is not None or still else None
 
         instant = at.timestamp()
         booking = await self._gateway.write_once(
@@ -88,7 +89,7 @@ class Bookings:
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
         )
-        return BookingAnswer.of(provider.account, booking, account_zone)
+        return BookingAnswer.of(provider.account, booking, account_zone, _unlike(booking, request))
 
     async def _check(self, provider: Provider, request: BookingRequest) -> None:
         """Everything that can be known to be wrong before it is sent."""
@@ -117,6 +118,8 @@ class Bookings:
         ends = an_instant(end, tz, "end") if end else None
         if begins and ends and ends <= begins:
             raise InvalidRequest("end: must be after start.")
+        if ends and ends <= now and status in ("upcoming", "pending"):
+            raise InvalidRequest("end: is in the past, where nothing is upcoming. Ask with status past or all.")
         page = Cursor.read(cursor, "list_bookings", account, status, query, start, end, attendee_email, time_zone)
         wanted, is_wanted = _wanted(status, now, begins, ends, attendee_email, query)
         if page.position:
@@ -233,6 +236,25 @@ class Bookings:
             raise InvalidRequest("This meeting is over; it can be changed no more.")
 
 
+def _unlike(booking: Booking, request: BookingRequest) -> str | None:
+    """What the answer must say where the request is answered with a booking that was there before."""
+    if booking.status not in LIVE:
+        return f"This key made that booking, which is {booking.status} by now. Use a new key to book again."
+    if booking.start != request.start:
+        return "This key made that booking, which was moved since. Use a new key to book again."
+    guest, *others = booking.attendees
+    same = {
+        "attendee_name": guest.name == request.attendee_name,
+        "guests": not request.guests or {each.email for each in others} >= set(request.guests),
+        "answers": request.answers.items() <= booking.answers.items(),
+        "location": request.location in (None, booking.location),
+        "notes": request.notes in (None, booking.notes),
+    }
+    if unlike := [name for name, is_same in same.items() if not is_same]:
+        return f"It was booked before, and is not changed by this call: {', '.join(unlike)}."
+    return None
+
+
 def _wanted(
     status: Status,
     now: datetime,
@@ -248,7 +270,7 @@ def _wanted(
         "ends_after": max(filter(None, (begins, now if ahead else None)), default=None),
         "starts_before": min(filter(None, (ends, now if over else None)), default=None),
     }
-    email, words = (attendee_email or "").lower(), (query or "").casefold()
+    email, words = (attendee_email or "").lower(), (query or "").casefold().split()
 
     def is_wanted(booking: Booking) -> bool:
         people = "\n".join(f"{each.name}\n{each.email}" for each in booking.attendees)
@@ -260,7 +282,7 @@ def _wanted(
             and (begins is None or booking.end > begins)
             and (ends is None or booking.start < ends)
             and (not email or any(each.email.lower() == email for each in booking.attendees))
-            and words in f"{booking.title}\n{people}".casefold()
+            and all(word in f"{booking.title}\n{people}".casefold() for word in words)
         )
 
     order = status in ("past", "cancelled")

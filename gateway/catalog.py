@@ -14,7 +14,17 @@ from gateway.answers import (
     SchedulesAnswer,
 )
 from providers import Provider
-from schemas import EventType, EventTypeChange, Feature, InvalidRequest, NotConnected, ScheduleChange, SchedulingError
+from schemas import (
+    EventType,
+    EventTypeChange,
+    Feature,
+    InvalidRequest,
+    NotConnected,
+    ScheduleChange,
+    SchedulingError,
+    weekday,
+    zone,
+)
 from schemas.problems import checked
 
 if TYPE_CHECKING:
@@ -27,7 +37,9 @@ class Catalog:
 
     async def list_accounts(self) -> AccountsAnswer:
         answers = [await self._account(provider) for provider in self._gateway.accounts.values()]
-        return AccountsAnswer(accounts=tuple(answers), now=self._gateway.clock.now())
+        zones = [answer.time_zone for answer in answers if answer.time_zone]
+        now = self._gateway.clock.now().astimezone(zone(zones[0] if zones else "UTC"))
+        return AccountsAnswer(accounts=tuple(answers), now=now, weekday=weekday(now))
 
     async def _account(self, provider: Provider) -> AccountAnswer:
         told: dict[str, Any] = {}
@@ -57,14 +69,13 @@ class Catalog:
 
         accounts = self._gateway.accounts
         found = (await accounts.ask(accounts.chosen([account] if account else None), of, {})).any()
-        words = (query or "").casefold()
+        words = (query or "").casefold().split()
         return EventTypesAnswer(
             event_types=tuple(
                 EventTypeAnswer.of(name, event_type)
                 for name, event_types in found.answers.items()
                 for event_type in event_types
-                if (event_type.active or include_inactive)
-                and words in f"{event_type.title}\n{event_type.slug}\n{event_type.description or ''}".casefold()
+                if (event_type.active or include_inactive) and all(word in _words(event_type) for word in words)
             ),
             unavailable=tuple(unavailable(found.errors)),
         )
@@ -143,6 +154,10 @@ class Catalog:
             lambda _: provider.create_scheduling_link(own, single_use),
         )
         return LinkAnswer(url=link.url, single_use=link.single_use)
+
+
+def _words(event_type: EventType) -> str:
+    return f"{event_type.title}\n{event_type.slug}\n{event_type.description or ''}".casefold()
 
 
 def _same_account(account: str | None, provider: Provider) -> None:

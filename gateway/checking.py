@@ -15,7 +15,10 @@ STATES = {"ready": "[green]ready[/]", "needs_connection": "[yellow]needs connect
 
 
 def check(config: Config, source: Path | None, *, offline: bool) -> int:
-    """Print what was found. 0 if every account works, else 1. Raises ProviderDown if the storage cannot be opened."""
+    """Print what was found. 0 if all is fine, 1 if an account fails, 2 if HTTP would not start.
+
+    Raises ProviderDown if the storage cannot be opened.
+    """
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Configuration: {escape(str(source)) if source else 'none found; one embedded calendar'}: fine")
     for reason in config.server.exposed:
@@ -23,10 +26,12 @@ def check(config: Config, source: Path | None, *, offline: bool) -> int:
     if offline:
         for name, account in config.accounts.items():
             console.print(f"  {name}: {account.provider} via {account.via}")
-        return 0
+        return 2 if config.server.exposed else 0
     answers = anyio.run(_ask, config)
     console.print(f"Storage: {escape(config.storage.url)}: fine\n")
     console.print(_table(answers))
+    if config.server.exposed:
+        return 2
     return 0 if all(answer.state == "ready" for answer in answers) else 1
 
 

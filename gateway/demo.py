@@ -29,7 +29,9 @@ def run() -> int:
     with tempfile.TemporaryDirectory(prefix="scheduling-gateway-demo-") as folder:
         anyio.run(_run, console, Path(folder))
     console.print("\nThat was a real server on loopback and a real MCP client. Nothing is left of it.")
-    console.print("Next: [bold]scheduling-gateway serve[/], and paste what it prints into your AI client.")
+    console.print(
+        "Next: install it as the README says, run [bold]scheduling-gateway serve[/], and paste what it prints."
+    )
     return 0
 
 

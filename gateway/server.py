@@ -27,7 +27,7 @@ Find, book, move and cancel meetings in the user's calendars, whichever service 
 - To move a meeting: list_bookings to find it, find_slots with its event_type_id and its booking_id, then \
 reschedule_booking. Do not cancel and book anew.
 - Ids look like account:id and route themselves; pass them on unchanged.
-- Write times with their UTC offset (2026-11-20T15:00:00+01:00), or as local time together with its time zone. Answers \
+- Write times with their UTC offset (2026-11-20T15:00:00+01:00), or as local time where a tool takes a zone. Answers \
 carry offset, weekday and zone: repeat those to the user instead of working dates out. list_accounts tells the time now.
 - `unavailable` names accounts that did not answer: what is in them is unknown, neither empty nor free. Say so.
 - Errors begin with a code and say what to do. slot_taken: find_slots again. outcome_unknown: look with list_bookings \

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from typing import Any
@@ -36,6 +37,7 @@ def http(config: Config) -> int:
         # Opened before the first client comes: a database that cannot be used is better known now.
         await gateway.open()
         host, port = listener.getsockname()[:2]
+        _say(f"{NAME} with {_accounts(config)}")
         _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         await http_server(build_server(gateway), config).serve(sockets=[listener])
 
@@ -63,13 +65,33 @@ def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:
 def stdio(config: Config, *, legacy: bool) -> int:
     """Serve one client over stdin and stdout, in both eras of the protocol or the handshake era alone."""
     _log_to_stderr()
-    server = build_server(Gateway(config))
-    anyio.run(_legacy_stdio if legacy else _stdio, server)
+    gateway = Gateway(config)
+    server = build_server(gateway)
+    _say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_on_signal, gateway)
+            await (_legacy_stdio(server) if legacy else _stdio(server))
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run)
     return 0
 
 
+async def _end_on_signal(gateway: Gateway) -> None:
+    """Finish what is being written, then end: 130 when interrupted, 0 when told to stop.
+
+    At once, for the thread that reads stdin can be neither interrupted nor waited for while a client holds it open.
+    """
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            await gateway.close()
+            os._exit(130 if number == signal.SIGINT else 0)
+
+
 async def _stdio(server: FastMCP[Any]) -> None:
-    await server.run_stdio_async(show_banner=False)
+    await server.run_stdio_async(show_banner=False, log_level="WARNING")
 
 
 async def _legacy_stdio(server: FastMCP[Any]) -> None:
@@ -96,12 +118,18 @@ async def _legacy_stdio(server: FastMCP[Any]) -> None:
 
 def ready(url: str) -> str:
     """What to paste where, for whoever started the server."""
-    snippet = json.dumps({"mcpServers": {NAME: {"type": "http", "url": url}}}, indent=2)
+    snippet = json.dumps({"mcpServers": {"scheduling": {"type": "http", "url": url}}}, indent=2)
     return (
-        f"{NAME} answers at {url}\n\n"
-        f"Claude Code:  claude mcp add --transport http {NAME} {url}\n"
+        f"answers at {url}\n\n"
+        f"Claude Code:  claude mcp add --transport http scheduling {url}\n"
         f"Cursor and others, in their MCP configuration:\n{snippet}\n\nStop with Ctrl-C."
     )
+
+
+def _accounts(config: Config) -> str:
+    """Which accounts, and where they keep what they keep: a client may have started us in another folder."""
+    names = ", ".join(f"{name} ({account.provider})" for name, account in config.accounts.items())
+    return f"accounts {names}, storage {config.storage.url},"
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -18,7 +18,7 @@ def a_zone(name: str | None, argument: str = "time_zone") -> ZoneInfo | None:
     try:
         return zone(name.strip())
     except ValueError as error:
-        raise InvalidRequest(f"{argument}: {error}.") from None
+        raise InvalidRequest(f"{argument}: {error}".rstrip(".?") + ("?" if "?" in str(error) else ".")) from None
 
 
 def an_instant(text: str, tz: ZoneInfo | None, argument: str, *, zone_argument: str | None = "time_zone") -> datetime:
@@ -43,12 +43,13 @@ def an_instant(text: str, tz: ZoneInfo | None, argument: str, *, zone_argument: 
         if offset is not None:
             return datetime.fromisoformat(f"{match[1]}T{clock}{offset.upper()}").astimezone(UTC)
     except ValueError:
+        what = "is not a time" if match is None else "names a day or hour that does not exist"
         raise InvalidRequest(
-            f"{argument}: is not a time. Write RFC 3339 with an offset, like 2026-11-20T15:00:00+01:00."
+            f"{argument}: {what}. Write RFC 3339 with an offset, like 2026-11-20T15:00:00+01:00."
         ) from None
     if tz is None:
         also = f", or name its zone in {zone_argument}" if zone_argument else ""
-        raise InvalidRequest(f"{argument}: has no offset. Write it like {match[1]}T{clock}+01:00{also}.")
+        raise InvalidRequest(f"{argument}: has no offset. Write it like 2026-11-20T15:00:00+01:00{also}.")
     return _in_zone(wall, tz, argument)
 
 

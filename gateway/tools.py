@@ -23,7 +23,7 @@ from gateway.bookings import Status
 from gateway.core import Gateway
 from gateway.surface import ADD, CHANGE, READ, Spec, as_json
 from schemas import Answer, BookingResponse, Email, Line, Prose
-from schemas.hours import DateOverrides, WeeklyHours
+from schemas.hours import DateChanges, WeeklyHours
 from schemas.text import ANSWER_LENGTH
 from schemas.text import checked as checked_text
 
@@ -64,9 +64,19 @@ Instant = Annotated[str, Field(description="RFC 3339 with offset (2026-11-20T15:
 Zone = Annotated[str, Field(description="IANA zone for local input and for output")]
 Limit = Annotated[int, Field(ge=1, le=200)]
 Names = Annotated[list[Line], BeforeValidator(_one)]
-Answers = Annotated[dict[str, Answer], BeforeValidator(_answers), WithJsonSchema({"type": "object"})]
-Hours = Annotated[WeeklyHours, BeforeValidator(as_json), WithJsonSchema({"type": "object"})]
-Overrides = Annotated[DateOverrides, BeforeValidator(as_json), WithJsonSchema({"type": "object"})]
+
+
+def _object(description: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "object", "description": description})
+
+
+Answers = Annotated[dict[str, Answer], BeforeValidator(_answers), _object("answer by question key")]
+Hours = Annotated[
+    WeeklyHours, BeforeValidator(as_json), _object('{"monday": ["09:00-12:00", "13:00-17:00"], "friday": []}')
+]
+Overrides = Annotated[
+    DateChanges, BeforeValidator(as_json), _object('{"2026-12-24": []}; null: back to the weekly hours')
+]
 Minutes = Annotated[int, Field(ge=1, le=1440)]
 Buffer = Annotated[int, Field(ge=0)]
 Key = Annotated[Line, Field(description="same key, same booking: reuse it when repeating a call")]
@@ -121,7 +131,7 @@ async def save_event_type(
 
 @tool("Delete an event type", CHANGE)
 async def delete_event_type(gateway: Gateway, event_type_id: Id) -> EventTypeAnswer:
-    """Delete an event type for good; its bookings stay. To pause it, use save_event_type with active=false."""
+    """Delete an event type for good. Its bookings stay but cannot be moved; to pause it, save it with active=false."""
     return await gateway.catalog.delete_event_type(event_type_id)
 
 
@@ -160,13 +170,14 @@ async def find_busy_times(
 async def create_booking(
     gateway: Gateway,
     event_type_id: Id,
-    start: Annotated[str, Field(description="a start from find_slots")],
+    start: Annotated[str, Field(description="a start from find_slots; a local time is in attendee_time_zone")],
     attendee_name: Line,
     attendee_email: Email,
     attendee_time_zone: Annotated[str, Field(description="the guest's IANA zone")] | None = None,
     duration_minutes: Minutes | None = None,
-    guests: Annotated[list[Email], BeforeValidator(_one), Field(description="more e-mail addresses")] | None = None,
-    answers: Annotated[Answers, Field(description="by question key of the event type")] | None = None,
+    guests: Annotated[list[Email], BeforeValidator(_one), Field(max_length=30, description="more e-mail addresses")]
+    | None = None,
+    answers: Answers | None = None,
     location: Line | None = None,
     notes: Prose | None = None,
     idempotency_key: Key | None = None,
@@ -195,10 +206,10 @@ async def list_bookings(
     gateway: Gateway,
     account: Id | None = None,
     status: Status = "upcoming",
-    query: Annotated[Line, Field(description="in title, names, e-mails")] | None = None,
+    query: Annotated[Line, Field(description="words in title, names, e-mails")] | None = None,
     start: Instant | None = None,
     end: Instant | None = None,
-    attendee_email: Line | None = None,
+    attendee_email: Email | None = None,
     time_zone: Zone | None = None,
     limit: Limit = 50,
     cursor: str | None = None,
@@ -251,8 +262,8 @@ async def list_schedules(
 async def update_schedule(
     gateway: Gateway,
     schedule_id: Id,
-    weekly_hours: Annotated[Hours, Field(description='{"monday": ["09:00-12:00"], "friday": []}')] | None = None,
-    date_overrides: Annotated[Overrides, Field(description='{"2026-12-24": []}')] | None = None,
+    weekly_hours: Hours | None = None,
+    date_overrides: Overrides | None = None,
     time_zone: Annotated[str, Field(description="IANA zone of the hours")] | None = None,
 ) -> ScheduleAnswer:
     """Change working hours. Only the days and dates given change; [] closes one."""

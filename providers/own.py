@@ -24,13 +24,19 @@ def _slug(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", text):
+        raise ValueError("is written in a-z, 0-9 and _, begins with a letter, 40 characters at most")
+    return text
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
 
 
 class OwnQuestion(Model):
     """A question as it is configured."""
 
-    key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    key: Annotated[str, AfterValidator(_key)]
     label: Line
     type: QuestionType = "text"
     required: bool = False

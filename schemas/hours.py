@@ -95,4 +95,7 @@ WeeklyHours = Annotated[
 DateOverrides = Annotated[dict[Annotated[str, AfterValidator(_date)], Ranges], BeforeValidator(_iso_keys)]
 """The hours of single dates, in place of their weekday's; an empty list closes the date."""
 
+DateChanges = Annotated[dict[Annotated[str, AfterValidator(_date)], Ranges | None], BeforeValidator(_iso_keys)]
+"""The same as a change: None gives a date its weekday's hours back."""
+
 NINE_TO_FIVE: dict[str, tuple[str, ...]] = dict.fromkeys(DAYS[:5], ("09:00-17:00",))

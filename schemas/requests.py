@@ -4,7 +4,7 @@ from pydantic import Field
 
 from schemas.base import Instant, Model
 from schemas.features import Feature
-from schemas.hours import DateOverrides, WeeklyHours
+from schemas.hours import DateChanges, WeeklyHours
 from schemas.models import Answer
 from schemas.zones import ZoneName
 
@@ -68,5 +68,5 @@ class ScheduleChange(Model):
     """What to change in a schedule: only the days and dates given; None leaves all as it is."""
 
     weekly_hours: WeeklyHours | None = None
-    date_overrides: DateOverrides | None = None
+    date_overrides: DateChanges | None = None
     time_zone: ZoneName | None = None

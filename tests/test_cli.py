@@ -114,6 +114,29 @@ def test_a_demo_that_goes_wrong_does_not_end_well(
     assert "went wrong" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize("options", [[], ["--legacy"]])
+def test_stdio_ends_when_told_to_though_its_client_holds_on(
+    file: Path, number: signal.Signals, code: int, options: list[str]
+) -> None:
+    command = [sys.executable, "-m", "gateway", "serve", "--transport", "stdio", "--config", str(file), *options]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "home (local)" in process.stderr.readline()
+        process.stdin.write(
+            '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",'
+            '"capabilities":{},"clientInfo":{"name":"test","version":"1"}}}\n'
+        )
+        process.stdin.flush()
+        assert '"serverInfo"' in process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == code
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT])
 def test_serve_prints_what_to_paste_and_ends_with_130_when_interrupted(file: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(file), "--port", "0"]
@@ -130,6 +153,7 @@ def test_serve_prints_what_to_paste_and_ends_with_130_when_interrupted(file: Pat
     text = "".join(lines)
     assert "http://127.0.0.1:" in text
     assert "claude mcp add --transport http" in text
+    assert "home (local)" in text
     assert '"mcpServers"' in text
     assert out == ""
     assert process.returncode == 130

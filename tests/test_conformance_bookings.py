@@ -96,6 +96,33 @@ async def test_the_same_request_twice_is_one_booking(agent: Agent, stage: Stage)
     assert len(await stage.appointments()) == 1
 
 
+@behaviour(Feature.CREATE_BOOKING)
+async def test_what_a_repeated_request_would_change_is_said_and_not_done(agent: Agent, stage: Stage) -> None:
+    first = await agent.create_booking(**booking())
+    again = await agent.create_booking(**booking(notes="Bring the plan", attendee_name="Benjamin"))
+    assert again["id"] == first["id"]
+    assert "attendee_name, notes" in again["note"]
+    assert [(each.name, each.notes) for each in await stage.appointments()] == [("Ben", None)]
+
+
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING)
+async def test_the_same_request_after_a_move_books_the_first_time_again(agent: Agent, stage: Stage) -> None:
+    first = await agent.create_booking(**booking())
+    await agent.reschedule_booking(booking_id=first["id"], start=ELEVEN.isoformat())
+    assert (await agent.create_booking(**booking()))["start"] == TEN.isoformat()
+    assert [each.start for each in await stage.appointments() if each.live] == [TEN, ELEVEN]
+
+
+@behaviour(Feature.CREATE_BOOKING, Feature.CANCEL_BOOKING)
+async def test_a_key_of_a_cancelled_booking_says_so(agent: Agent, stage: Stage) -> None:
+    first = await agent.create_booking(**booking(idempotency_key="k1"))
+    await agent.cancel_booking(booking_id=first["id"])
+    again = await agent.create_booking(**booking(idempotency_key="k1"))
+    assert (again["id"], again["status"]) == (first["id"], "cancelled")
+    assert "new key" in again["note"]
+    assert not any(each.live for each in await stage.appointments())
+
+
 @behaviour(Feature.CREATE_BOOKING, Feature.CANCEL_BOOKING)
 async def test_the_same_request_after_a_cancellation_books_anew(agent: Agent, stage: Stage) -> None:
     first = await agent.create_booking(**booking())
@@ -260,6 +287,7 @@ async def test_past_bookings_come_newest_first(agent: Agent, stage: Stage) -> No
         ({"attendee_email": "ZOE@example.com"}, ["zoe"]),
         ({"query": "MAX"}, ["max"]),
         ({"query": "intro call"}, ["ana", "max"]),
+        ({"query": "max intro"}, ["max"]),
         ({"query": "nobody"}, []),
     ],
 )

@@ -23,7 +23,7 @@ async def test_an_account_says_what_it_cannot_do(agent: Agent, stage: Stage) -> 
     assert (account["account"], account["state"], account["time_zone"]) == (ACCOUNT, "ready", "Europe/Berlin")
     assert account["cannot"] == {str(feature): advice for feature, advice in stage.adapter.gaps.items()}
     assert account["notes"] == {str(feature): note for feature, note in stage.adapter.caveats.items()}
-    assert answer["now"] == BEGIN.isoformat().replace("+01:00", "Z").replace("T12", "T11")
+    assert (answer["now"], answer["weekday"]) == (BEGIN.isoformat(), "Sunday")
 
 
 @behaviour(Feature.LIST_EVENT_TYPES)
@@ -151,6 +151,15 @@ async def test_only_the_days_given_change(agent: Agent) -> None:
     week = {"start": MONDAY.isoformat(), "end": (MONDAY + 7 * DAY).isoformat()}
     found = await agent.find_slots(event_type_ids=[INTRO], **week, limit=500)
     assert sorted({slot["start"][:10] for slot in found["slots"]}) == [f"2030-01-{day:02}" for day in (7, 9, 10, 12)]
+
+
+@behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE)
+async def test_a_date_can_be_given_back_to_its_weekday(agent: Agent) -> None:
+    [before] = (await agent.list_schedules())["schedules"]
+    off: dict[str, list[str]] = {"2030-01-08": [], "2030-01-09": []}
+    await agent.update_schedule(schedule_id=before["id"], date_overrides=off)
+    changed = await agent.update_schedule(schedule_id=before["id"], date_overrides={"2030-01-08": None})
+    assert changed["date_overrides"] == {"2030-01-09": []}
 
 
 @behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE)

@@ -129,6 +129,12 @@ async def test_times_are_shown_in_the_zone_that_was_asked_for(agent: Agent) -> N
     ]
 
 
+@behaviour(Feature.FIND_SLOTS, refusal=True)
+async def test_a_length_that_an_event_type_does_not_have_is_refused(agent: Agent) -> None:
+    with pytest.raises(InvalidRequest, match="duration_minutes"):
+        await agent.find_slots(event_type_ids=[INTRO], **window(), duration_minutes=45)
+
+
 @behaviour(Feature.FIND_SLOTS)
 async def test_an_event_type_that_is_not_there_is_not_found(agent: Agent) -> None:
     with pytest.raises(NotFound):

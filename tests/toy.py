@@ -23,6 +23,7 @@ from schemas import (
     EventType,
     Feature,
     Identity,
+    InvalidRequest,
     NotFound,
     Offer,
     Question,
@@ -74,7 +75,10 @@ class Toy(RestProvider):
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
     ) -> Offer:
-        length = timedelta(minutes=(await self.get_event_type(event_type_id)).durations_minutes[0])
+        [minutes] = (await self.get_event_type(event_type_id)).durations_minutes
+        if duration_minutes not in (None, minutes):
+            raise InvalidRequest(f"duration_minutes: this event type takes {minutes}.")
+        length = timedelta(minutes=minutes)
         params = {"kind": event_type_id, **_range(window), **({"moving": moving} if moving else {})}
         starts = await self.call(
             "GET", "/slots", lambda raw: [datetime.fromisoformat(each) for each in raw["slots"]], params=params

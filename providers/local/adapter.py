@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from providers.base import AccountConfig, Provider, Services
 from providers.clock import machine_zone
-from providers.own import OwnEventType, OwnEventTypes, made, only_read, slug_in_use
+from providers.local.config import SEEDS, LocalConfig
+from providers.own import OwnEventType, made, only_read, slug_in_use
 from providers.slots import Hours, Span, find_starts, seconds
 from schemas import (
     NINE_TO_FIVE,
@@ -37,8 +38,6 @@ from schemas import (
     Slot,
     SlotTaken,
     TimeRange,
-    WeeklyHours,
-    ZoneName,
     zone,
 )
 
@@ -46,18 +45,6 @@ if TYPE_CHECKING:
     from providers.local.store import State, Store, Taken
 
 DAY = 86_400
-SEEDS = (
-    OwnEventType(slug="30-minute-meeting", title="30 minute meeting", duration_minutes=30, minimum_notice_minutes=60),
-    OwnEventType(slug="60-minute-meeting", title="60 minute meeting", duration_minutes=60, minimum_notice_minutes=60),
-)
-
-
-class LocalConfig(AccountConfig):
-    """`working_hours` default to Monday to Friday 9 to 17, `time_zone` to this machine's."""
-
-    time_zone: ZoneName | None = None
-    working_hours: WeeklyHours | None = None
-    event_types: OwnEventTypes | None = None
 
 
 class Local(Provider):
@@ -119,6 +106,8 @@ class Local(Provider):
         store, span = await self._open(), (seconds(window.start), seconds(window.end))
         state, taken = await store.state_and_taken(_around(span))
         kind = self._bookable(state, event_type_id)
+        if duration_minutes not in (None, kind.duration_minutes):
+            raise InvalidRequest(f"duration_minutes: this event type takes {kind.duration_minutes}.")
         length = timedelta(minutes=kind.duration_minutes)
         starts = self._starts(state.schedule, kind, event_type_id, span, taken, moving)
         begins = (datetime.fromtimestamp(start, UTC) for start in starts)
@@ -183,7 +172,8 @@ class Local(Provider):
             event_type_id = booking.event_type_id or ""
             if (kind := self._kinds(state).get(event_type_id)) is None:
                 raise InvalidRequest(
-                    "The event type of this booking was deleted, so it has no slots. Cancel and rebook it."
+                    "This booking's event type was deleted, so it has no slots to move to. Book the new time with another "
+                    "event type first, then cancel this booking."
                 )
             start, length = start.astimezone(UTC), booking.end - booking.start
             # It moves as long as it is, whatever the event type says by now.
@@ -226,7 +216,7 @@ class Local(Provider):
                 is_default=now.is_default,
                 time_zone=change.time_zone or now.time_zone,
                 weekly_hours=now.weekly_hours | (change.weekly_hours or {}),
-                date_overrides=dict(sorted((now.date_overrides | (change.date_overrides or {})).items())),
+                date_overrides=_overridden(now.date_overrides, change.date_overrides or {}),
             )
             await store.put_schedule(connection, schedule)
         return schedule
@@ -293,6 +283,13 @@ class Local(Provider):
             booking = _live(await store.get(booking_id, connection)).model_copy(update=changes)
             await store.put(connection, booking)
         return booking
+
+
+def _overridden(
+    now: dict[str, tuple[str, ...]], changes: dict[str, tuple[str, ...] | None]
+) -> dict[str, tuple[str, ...]]:
+    """None takes an override away: the date follows its weekday again."""
+    return {date: ranges for date, ranges in sorted((now | changes).items()) if ranges is not None}
 
 
 def _around(window: Span) -> Span:
