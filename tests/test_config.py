@@ -20,7 +20,7 @@ from gateway.config import (
     parse_config,
 )
 from providers import AccountConfig
-from providers.local.adapter import LocalConfig
+from providers.local.config import LocalConfig
 from providers.own import OwnEventType, OwnQuestion
 from schemas import Model
 

@@ -241,7 +241,7 @@ async def test_a_booking_of_a_deleted_event_type_says_what_to_do(local_agent: Ag
     made = await local_agent.save_event_type(title="Gone", duration_minutes=30)
     booked = await local_agent.create_booking(event_type_id=made["id"], start=NINE.isoformat(), **BEN)
     await local_agent.delete_event_type(event_type_id=made["id"])
-    with pytest.raises(InvalidRequest, match="rebook"):
+    with pytest.raises(InvalidRequest, match="another event type"):
         await local_agent.reschedule_booking(booking_id=booked["id"], start=TEN.isoformat())
     again = await local_agent.save_event_type(title="Gone", duration_minutes=30)
     assert again["id"] != made["id"]

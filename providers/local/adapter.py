@@ -172,8 +172,8 @@ class Local(Provider):
             event_type_id = booking.event_type_id or ""
             if (kind := self._kinds(state).get(event_type_id)) is None:
                 raise InvalidRequest(
-                    "This booking's event type was deleted, so it has no slots to move to. Book the new time with another "
-                    "event type first, then cancel this booking."
+                    "This booking's event type was deleted, so it has no slots to move to. Book the new time with "
+                    "another event type first, then cancel this booking."
                 )
             start, length = start.astimezone(UTC), booking.end - booking.start
             # It moves as long as it is, whatever the event type says by now.
