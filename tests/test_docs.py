@@ -1,5 +1,6 @@
 """Documents that cannot lie: what they show is what the code says and does."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,9 @@ def test_commands_in_the_readme_exist() -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.txt")) + sorted(ROOT.glob("*.toml")), ids=lambda path: path.name)
 def test_pins_carry_no_addresses(path: Path) -> None:
     assert not re.search(r"https?://|file:", path.read_text(encoding="utf-8"))
+
+
+def test_the_token_counts_in_the_readme_are_the_snapshots() -> None:
+    snapshot = json.loads((ROOT / "tests" / "snapshots" / "tools.json").read_text(encoding="utf-8"))
+    for count in (snapshot["tokens_for_the_model"], snapshot["tokens_in_all"]):
+        assert f"{count:,}" in README
