@@ -71,7 +71,8 @@ def stdio(config: Config, *, legacy: bool) -> int:
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_end_on_signal, gateway)
+            if os.name == "posix":  # elsewhere asyncio has no such receiver, and Ctrl-C ends the process by itself
+                tasks.start_soon(_end_on_signal, gateway)
             await (_legacy_stdio(server) if legacy else _stdio(server))
             tasks.cancel_scope.cancel()
 
