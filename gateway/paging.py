@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas import InvalidRequest
+from schemas import ERRORS, InvalidRequest
 
 
 def digest(*parts: object) -> str:
@@ -31,8 +31,8 @@ class Cursor:
             return cls(bound)
         try:
             said, position, failed = json.loads(base64.urlsafe_b64decode(text.encode()))
-            cursor = cls(str(said), tuple(position), {str(name): str(code) for name, code in failed.items()})
-        except (ValueError, TypeError, AttributeError, binascii.Error):
+            cursor = cls(str(said), tuple(position), {str(name): ERRORS[code].code for name, code in failed.items()})
+        except (ValueError, TypeError, AttributeError, LookupError, binascii.Error):
             raise InvalidRequest("cursor: is not one that this tool gave. Leave it out to begin again.") from None
         if cursor.bound != bound:
             raise InvalidRequest("cursor: belongs to other arguments. Repeat them, or leave it out to begin again.")

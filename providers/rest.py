@@ -144,9 +144,11 @@ class RestProvider(Provider):
             raise self._failure(lost, f"sent an answer that cannot be read ({_trouble(error, raw)})") from None
 
     def _failure(self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None) -> SchedulingError:
+        # In this order: taking a control out of its middle could make a secret whole.
+        what = " ".join(str(shown(what)).split())
         for secret in self._hidden:
             what = what.replace(secret, "***")
-        what = " ".join(str(shown(what)).split())[:300].rstrip(" .")
+        what = what[:300].rstrip(" .")
         advice = ADVICE.get(kind, "Look for another time.")
         return kind(f"{self.title} {what}. {advice}", account=self.account, retry_after=retry_after)
 

@@ -398,6 +398,8 @@ LEAKS: dict[str, Any] = {
     "error body": status(400, f"bad token {TOKEN}"),
     "error body, twice": status(403, f"{TOKEN} is not {TOKEN}"),
     "error body, long": status(422, "x" * 270 + f"{TOKEN} " + "y" * 1000),
+    # Controls are taken out of a message; what they part must not come together then.
+    "error body, parted": status(422, f"{TOKEN[:4]}\x00{TOKEN[4:]}"),
     "error page": HTMLResponse(f"<h1>Authorization: Bearer {TOKEN}</h1>", 500),
     "rate limit": status(429, TOKEN, retry_after="60"),
     "answer of the wrong shape": JSONResponse({"email": TOKEN, "name": TOKEN, "zone": TOKEN, "id": TOKEN}),
