@@ -15,9 +15,13 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()
 
 
+FAR = 10_000_000_000
+"""No meeting begins this many seconds after 1970."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """`position`: the sort key of the last item given. `failed`: accounts that had failed by then, with their codes."""
+    """`position`: the start of the last item given, in seconds of the epoch, and its id. `failed`: accounts that had failed by then, with their codes."""
 
     bound: str
     position: tuple[Any, ...] = ()
@@ -31,6 +35,9 @@ class Cursor:
             return cls(bound)
         try:
             said, position, failed = json.loads(base64.urlsafe_b64decode(text.encode()))
+            at, last = position
+            if not (isinstance(at, int | float) and 0 <= at < FAR and isinstance(last, str)):
+                raise ValueError
             cursor = cls(str(said), tuple(position), {str(name): ERRORS[code].code for name, code in failed.items()})
         except (ValueError, TypeError, AttributeError, LookupError, binascii.Error):
             raise InvalidRequest("cursor: is not one that this tool gave. Leave it out to begin again.") from None
