@@ -21,7 +21,10 @@ FAR = 10_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """`position`: the start of the last item given, in seconds of the epoch, and its id. `failed`: accounts that had failed by then, with their codes."""
+    """`position`: the start of the last item given, in seconds of the epoch, and its id.
+
+    `failed`: accounts that had failed by then, with their codes.
+    """
 
     bound: str
     position: tuple[Any, ...] = ()
