@@ -9,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tests.emulators.wire import serve
-from tests.world import KINDS, Appointment, Kind, Taken, World
+from tests.world import Appointment, Kind, Taken, World
 
 
 def app(world: World) -> ASGIApp:
@@ -20,7 +20,7 @@ def app(world: World) -> ASGIApp:
         return {
             "id": id,
             "kind": each.kind,
-            "title": f"{KINDS[each.kind].title} with {each.name}",
+            "title": f"{world.kinds[each.kind].title} with {each.name}",
             "state": each.status,
             "from": each.start.isoformat(),
             "to": each.end.isoformat(),
@@ -39,11 +39,11 @@ def app(world: World) -> ASGIApp:
         return JSONResponse({"email": "host@example.com", "name": "Host", "zone": "Europe/Berlin"})
 
     async def kinds(_: Request) -> JSONResponse:
-        return JSONResponse({"kinds": [kind(id, each) for id, each in KINDS.items()]})
+        return JSONResponse({"kinds": [kind(id, each) for id, each in world.kinds.items()]})
 
     async def slots(request: Request) -> JSONResponse:
         query = request.query_params
-        if query["kind"] not in KINDS:
+        if query["kind"] not in world.kinds:
             return problem(404, "no_such_kind")
         start, end = (datetime.fromisoformat(query[name]) for name in ("from", "to"))
         free = world.free(query["kind"], start, end, moving=query.get("moving"))
@@ -62,7 +62,7 @@ def app(world: World) -> ASGIApp:
 
     async def book(request: Request) -> JSONResponse:
         body = await request.json()
-        if body["kind"] not in KINDS:
+        if body["kind"] not in world.kinds:
             return problem(404, "no_such_kind")
         details = {name: body[name] for name in ("answers", "notes", "marker")}
         start = datetime.fromisoformat(body["from"])
