@@ -118,4 +118,4 @@ async def _named(provider: Provider, answer: Awaitable[T], unforeseen: type[Sche
 
 
 async def zone_of(provider: Provider) -> ZoneInfo:
-    return zone((await reading(provider, provider.whoami())).time_zone)
+    return zone((await reading(provider, provider.identity())).time_zone)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AwareDatetime
 
+from providers import Provider
 from schemas import (
     Attendee,
     Booking,
@@ -145,8 +146,14 @@ class BookingAnswer(Model):
     note: str | None = None
 
     @classmethod
-    def of(cls, account: str, booking: Booking, tz: ZoneInfo, note: str | None = None) -> "BookingAnswer":
-        return cls(**_said(account, booking, tz), note=note)
+    def of(
+        cls, account: str, booking: Booking, tz: ZoneInfo, note: str | None = None, asked_for: str | None = None
+    ) -> "BookingAnswer":
+        """`asked_for` is the id it was found by, which an earlier one of a moved booking may be."""
+        said = _said(account, booking, tz)
+        if asked_for is not None and asked_for != said["id"]:
+            said["rescheduled_from"] = asked_for
+        return cls(**said, note=note)
 
 
 class MovedAnswer(BookingAnswer):
@@ -154,10 +161,10 @@ class MovedAnswer(BookingAnswer):
 
     @classmethod
     def moved(
-        cls, account: str, booking: Booking, tz: ZoneInfo, asked_for: str, note: str | None = None
+        cls, provider: Provider, booking: Booking, tz: ZoneInfo, asked_for: str, note: str | None = None
     ) -> "MovedAnswer":
-        said = _said(account, booking, tz) | {"rescheduled_from": asked_for}
-        return cls(**said, note=note, method="native")
+        said = _said(provider.account, booking, tz) | {"rescheduled_from": asked_for}
+        return cls(**said, note=note, method="rebooked" if provider.rebooks else "native")
 
 
 class BookingsAnswer(Model):
@@ -198,7 +205,8 @@ def routed(account: str, id: str) -> str:
 
 
 def _said(account: str, booking: Booking, tz: ZoneInfo) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(booking, name) for name in Booking.model_fields if name != "marker"}
+    shown = Booking.model_fields.keys() - {"marker", "shared"}
+    values: dict[str, Any] = {name: getattr(booking, name) for name in shown}
     for name in ("id", "event_type_id", "rescheduled_from", "rescheduled_to"):
         if (id := values[name]) is not None:
             values[name] = routed(account, str(id))

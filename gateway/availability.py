@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from gateway.accounts import Found, reading, unavailable, zone_of
+from gateway.accounts import Found, unavailable, zone_of
 from gateway.answers import BusyAnswer, BusyTimesAnswer, SlotAnswer, SlotsAnswer, routed
 from gateway.paging import Cursor
 from gateway.times import a_window, a_zone
@@ -89,9 +89,8 @@ class Availability:
     async def _moving(self, booking_id: str | None) -> "Moving | None":
         if booking_id is None:
             return None
-        provider, own = self._gateway.accounts.route(booking_id, "booking_id")
-        provider.require(Feature.GET_BOOKING)
-        return Moving(provider.account, await reading(provider, provider.get_booking(own)))
+        provider, booking = await self._gateway.bookings.find(booking_id, Feature.GET_BOOKING)
+        return Moving(provider.account, booking)
 
     async def find_busy_times(
         self, start: str, end: str, names: Sequence[str] | None, time_zone: str | None

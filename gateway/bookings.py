@@ -1,18 +1,17 @@
-"""Bookings: made once, found again, moved and cancelled."""
+"""Bookings: made once, found again, answered and cancelled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from gateway.accounts import reading, unavailable, zone_of
-from gateway.answers import BookingAnswer, BookingsAnswer, MovedAnswer, routed
-from gateway.paging import Cursor
+from gateway.accounts import reading, zone_of
+from gateway.answers import BookingAnswer
 from gateway.questions import check_answers
 from gateway.times import a_zone, an_instant
 from providers import Provider
 from schemas import (
+    LIVE,
     Answer,
     Booking,
     BookingQuery,
@@ -21,13 +20,12 @@ from schemas import (
     Feature,
     InvalidRequest,
     NotFound,
+    OutcomeUnknown,
+    RateLimited,
 )
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
-
-LIVE = ("confirmed", "pending")
-Status = Literal["upcoming", "past", "cancelled", "pending", "all"]
 
 
 class Bookings:
@@ -68,15 +66,19 @@ class Bookings:
         provider.require(*request.features)
 
         async def send(marker: str) -> Booking:
-            await self._check(provider, request)
+            await self.check(provider, request)
+            await self.must_have_room(provider, 1, but=marker)
             return await provider.create_booking(request.model_copy(update={"marker": marker}))
+
+        async def look(marker: str, since: int) -> Booking | None:
+            return await self.made(provider, request, marker, since)
 
         async def again(booking_id: str) -> Booking | None:
             try:
-                booking = await reading(provider, provider.get_booking(booking_id))
+                booking = await self.newest(provider, booking_id)
             except NotFound:
                 return None
-            still = booking.status in LIVE and booking.start == at
+            still = booking.id == booking_id and booking.status in LIVE and booking.start == at
             return booking if idempotency_key is not None or still else None
 
         instant = at.timestamp()
@@ -86,150 +88,136 @@ class Bookings:
             [event_type_id, instant, attendee_name, attendee_email, duration_minutes, guests, answers, location, notes],
             send,
             again,
+            look,
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
         )
         return BookingAnswer.of(provider.account, booking, account_zone, _unlike(booking, request))
 
-    async def _check(self, provider: Provider, request: BookingRequest) -> None:
+    async def check(self, provider: Provider, request: BookingRequest) -> None:
         """Everything that can be known to be wrong before it is sent."""
-        self._must_be_ahead(request.start)
+        self.must_be_ahead(request.start)
         event_type = await reading(provider, provider.get_event_type(request.event_type_id))
+        if not event_type.active:
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type, or use another one.")
         lengths = event_type.durations_minutes
         if request.duration_minutes is not None and request.duration_minutes not in lengths:
             raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
         check_answers(event_type.questions, request.answers)
 
-    async def list(
-        self,
-        account: str | None,
-        status: Status,
-        query: str | None,
-        start: str | None,
-        end: str | None,
-        attendee_email: str | None,
-        time_zone: str | None,
-        limit: int,
-        cursor: str | None,
-    ) -> BookingsAnswer:
-        accounts, now = self._gateway.accounts, self._gateway.clock.now()
-        tz = a_zone(time_zone)
-        begins = an_instant(start, tz, "start") if start else None
-        ends = an_instant(end, tz, "end") if end else None
-        if begins and ends and ends <= begins:
-            raise InvalidRequest("end: must be after start.")
-        if ends and ends <= now and status in ("upcoming", "pending"):
-            raise InvalidRequest("end: is in the past, where nothing is upcoming. Ask with status past or all.")
-        page = Cursor.read(cursor, "list_bookings", account, status, query, start, end, attendee_email, time_zone)
-        wanted, is_wanted = _wanted(status, now, begins, ends, attendee_email, query)
-        if page.position:
-            wanted = wanted.model_copy(update={"resume_at": datetime.fromtimestamp(page.position[0], now.tzinfo)})
+    async def must_have_room(self, provider: Provider, bookings: int, *, but: str = "") -> None:
+        """Whether the service lets us make so many more bookings now. Raises RateLimited."""
+        now = int(self._gateway.clock.now().timestamp())
+        for limit in provider.booking_limits:
+            since = now - limit.seconds
+            made = await self._gateway.journal.count(provider.account, Feature.CREATE_BOOKING, since, but=but)
+            over = len(made) + bookings - limit.most
+            if over > 0:
+                wait = made[min(over, len(made)) - 1] - since if made else limit.seconds
+                raise RateLimited(
+                    f"{provider.title} takes {limit.most} bookings in {_span(limit.seconds)}, and {len(made)} were "
+                    "made. Wait, then try again.",
+                    account=provider.account,
+                    retry_after=wait,
+                )
 
-        sign = -1 if wanted.newest_first else 1
-        last = (sign * page.position[0], page.position[1]) if page.position else None
-
-        async def of(provider: Provider) -> list[tuple[tuple[float, str], Booking, ZoneInfo]]:
-            provider.require(Feature.LIST_BOOKINGS)
-            shown = tz or await zone_of(provider)
-            found: list[tuple[tuple[float, str], Booking, ZoneInfo]] = []
-            async with aclosing(provider.list_bookings(wanted)) as bookings:
-                async for booking in bookings:
-                    at = (sign * booking.start.timestamp(), routed(provider.account, booking.id))
-                    if len(found) > limit and at[0] > found[-1][0][0]:
-                        break
-                    if is_wanted(booking) and (last is None or at > last):
-                        found.append((at, booking, shown))
-            return found
-
-        found = (await accounts.ask(accounts.chosen([account] if account else None), of, page.failed)).any()
-        entries = sorted(
-            ((at, name, booking, shown) for name, each in found.answers.items() for at, booking, shown in each),
-            key=lambda entry: entry[0],
+    async def made(self, provider: Provider, request: BookingRequest, marker: str, since: int) -> Booking | None:
+        """The booking that a request of ours with a lost answer has made: by our marker, or else by its fingerprint."""
+        provider.require(Feature.LIST_BOOKINGS)
+        second = timedelta(seconds=1)
+        query = BookingQuery(
+            ends_after=request.start, starts_before=request.start + second, attendee_email=request.attendee_email
         )
-        more = len(entries) > limit
-        failed = {name: error.code for name, error in found.errors.items()}
-        position = (entries[limit - 1][2].start.timestamp(), entries[limit - 1][0][1]) if more else ()
-        return BookingsAnswer(
-            bookings=tuple(BookingAnswer.of(name, booking, shown) for _, name, booking, shown in entries[:limit]),
-            now=now.astimezone(tz) if tz else now,
-            unavailable=tuple(unavailable(found.errors)),
-            next_cursor=page.next(position, failed) if more else None,
-        )
+        alike: list[Booking] = []
+        async with aclosing(provider.list_bookings(query)) as bookings:
+            async for booking in bookings:
+                if booking.marker == marker:
+                    return booking
+                if not booking.marker and _is_alike(booking, request):
+                    alike.append(booking)
+        if any(booking.created_at is None for booking in alike):
+            raise OutcomeUnknown("There is such a booking, but not when it was made.")
+        return next((each for each in alike if each.created_at and each.created_at.timestamp() >= since), None)
 
     async def get(self, booking_id: str, time_zone: str | None) -> BookingAnswer:
         tz = a_zone(time_zone)
-        provider, booking = await self._find(booking_id, Feature.GET_BOOKING)
-        return BookingAnswer.of(provider.account, booking, tz or await zone_of(provider))
-
-    async def reschedule(
-        self, booking_id: str, start: str, reason: str | None, idempotency_key: str | None
-    ) -> MovedAnswer:
-        at = an_instant(start, None, "start", zone_argument=None)
-        provider, booking = await self._find(booking_id, Feature.RESCHEDULE_BOOKING)
-        tz = await zone_of(provider)
-
-        async def send(_: str) -> Booking:
-            self._must_be_live(booking)
-            self._must_be_ahead(at)
-            return await provider.reschedule_booking(booking, at, reason)
-
-        async def again(moved_id: str) -> Booking:
-            return await reading(provider, provider.get_booking(moved_id))
-
-        request = [booking_id, at.timestamp(), reason]
-        if idempotency_key is not None:
-            moved = await self._gateway.write_once(
-                provider, Feature.RESCHEDULE_BOOKING, request, send, again, key=idempotency_key, same=request
-            )
-        elif booking.status in LIVE and booking.start == at:
-            note = "It was at this time already; nothing was changed."
-            return MovedAnswer.moved(provider.account, booking, tz, booking_id, note)
-        else:
-            moved = await self._gateway.write(provider, Feature.RESCHEDULE_BOOKING, request, send)
-        return MovedAnswer.moved(provider.account, moved, tz, booking_id)
+        provider, booking = await self.find(booking_id, Feature.GET_BOOKING)
+        return BookingAnswer.of(provider.account, booking, tz or await zone_of(provider), asked_for=booking_id.strip())
 
     async def cancel(self, booking_id: str, reason: str | None) -> BookingAnswer:
-        provider, booking = await self._find(booking_id, Feature.CANCEL_BOOKING)
+        provider, booking = await self.find(booking_id, Feature.CANCEL_BOOKING)
         tz = await zone_of(provider)
+        asked_for = booking_id.strip()
         if booking.status not in LIVE:
-            return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.")
-        self._must_be_live(booking)
-        cancelled = await self._gateway.write(
-            provider, Feature.CANCEL_BOOKING, [booking_id, reason], lambda _: provider.cancel_booking(booking, reason)
+            return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
+        self.must_be_live(booking)
+        cancelled = await self.call_off(provider, booking, reason)
+        return BookingAnswer.of(provider.account, cancelled, tz, asked_for=asked_for)
+
+    async def call_off(self, provider: Provider, booking: Booking, reason: str | None) -> Booking:
+        """Cancel a live booking."""
+
+        async def look(_: str, __: int) -> Booking | None:
+            now = await provider.get_booking(booking.id)
+            return None if now.status in LIVE else now
+
+        request = [booking.id, reason]
+        return await self._gateway.write(
+            provider, Feature.CANCEL_BOOKING, request, lambda _: provider.cancel_booking(booking, reason), look
         )
-        return BookingAnswer.of(provider.account, cancelled, tz)
 
     async def respond(self, booking_id: str, response: BookingResponse, reason: str | None) -> BookingAnswer:
         feature = Feature(f"{Feature.RESPOND_TO_BOOKING}.{response}")
-        provider, booking = await self._find(booking_id, Feature.RESPOND_TO_BOOKING, feature)
+        provider, booking = await self.find(booking_id, Feature.RESPOND_TO_BOOKING, feature)
         tz = await zone_of(provider)
+        asked_for = booking_id.strip()
         if booking.status == {"confirm": "confirmed", "decline": "declined"}.get(response):
-            return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.")
+            return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
         if response in ("no_show", "clear_no_show"):
             if booking.start > self._gateway.clock.now():
                 raise InvalidRequest("The meeting has not begun, so nobody has missed it yet.")
             if booking.status not in LIVE:
                 raise InvalidRequest(f"The booking is {booking.status}; nobody was expected.")
         else:
-            self._must_be_live(booking)
+            self.must_be_live(booking)
+
+        async def look(_: str, __: int) -> Booking | None:
+            now = await provider.get_booking(booking.id)
+            return now if _has_answer(now, response) else None
+
         answered = await self._gateway.write(
             provider,
             Feature.RESPOND_TO_BOOKING,
             [booking_id, response, reason],
             lambda _: provider.respond_to_booking(booking, response, reason),
+            look,
         )
-        return BookingAnswer.of(provider.account, answered, tz)
+        return BookingAnswer.of(provider.account, answered, tz, asked_for=asked_for)
 
-    async def _find(self, booking_id: str, *features: Feature) -> tuple[Provider, Booking]:
+    async def find(self, booking_id: str, *features: Feature) -> tuple[Provider, Booking]:
+        """The account of a booking, and the booking as it is now."""
         provider, own = self._gateway.accounts.route(booking_id, "booking_id")
         provider.require(*features)
-        return provider, await reading(provider, provider.get_booking(own))
+        return provider, await self.newest(provider, own)
 
-    def _must_be_ahead(self, start: datetime) -> None:
+    async def newest(self, provider: Provider, id: str) -> Booking:
+        """The booking that an id stands for: where it was moved, the one it was moved to."""
+        seen: set[str] = set()
+        while True:
+            seen.add(id)
+            if provider.rebooks:
+                id = (await self._gateway.moves.newest(provider.account, [id])).get(id, id)
+            booking = await reading(provider, provider.get_booking(id))
+            onward = booking.rescheduled_to
+            if booking.status in LIVE or onward is None or onward in seen:
+                return booking
+            id = onward
+
+    def must_be_ahead(self, start: datetime) -> None:
         if start <= (now := self._gateway.clock.now()):
             raise InvalidRequest(f"start: is in the past; it is {now.isoformat(timespec='seconds')} now.")
 
-    def _must_be_live(self, booking: Booking) -> None:
+    def must_be_live(self, booking: Booking) -> None:
         if booking.status not in LIVE:
             raise InvalidRequest(f"This booking is {booking.status}. Book a new one with create_booking.")
         if booking.end <= self._gateway.clock.now():
@@ -255,35 +243,22 @@ def _unlike(booking: Booking, request: BookingRequest) -> str | None:
     return None
 
 
-def _wanted(
-    status: Status,
-    now: datetime,
-    begins: datetime | None,
-    ends: datetime | None,
-    attendee_email: str | None,
-    query: str | None,
-) -> tuple[BookingQuery, Callable[[Booking], bool]]:
-    """What to ask a provider for, and which of what it lists is really meant."""
-    live = {"upcoming": True, "pending": True, "past": True, "cancelled": False, "all": None}[status]
-    ahead, over = status in ("upcoming", "pending"), status == "past"
-    bounds: dict[str, Any] = {
-        "ends_after": max(filter(None, (begins, now if ahead else None)), default=None),
-        "starts_before": min(filter(None, (ends, now if over else None)), default=None),
-    }
-    email, words = (attendee_email or "").lower(), (query or "").casefold().split()
+def _is_alike(booking: Booking, request: BookingRequest) -> bool:
+    is_same_guest = booking.attendees[0].email.lower() == request.attendee_email.lower()
+    return is_same_guest and (booking.event_type_id, booking.start) == (request.event_type_id, request.start)
 
-    def is_wanted(booking: Booking) -> bool:
-        people = "\n".join(f"{each.name}\n{each.email}" for each in booking.attendees)
-        return (
-            (live is None or (booking.status in LIVE) == live)
-            and (status != "pending" or booking.status == "pending")
-            and (not ahead or booking.end > now)
-            and (not over or booking.end <= now)
-            and (begins is None or booking.end > begins)
-            and (ends is None or booking.start < ends)
-            and (not email or any(each.email.lower() == email for each in booking.attendees))
-            and all(word in f"{booking.title}\n{people}".casefold() for word in words)
-        )
 
-    order = status in ("past", "cancelled")
-    return BookingQuery(live=live, attendee_email=attendee_email, newest_first=order, **bounds), is_wanted
+def _has_answer(booking: Booking, response: BookingResponse) -> bool:
+    match response:
+        case "confirm":
+            return booking.status == "confirmed"
+        case "decline":
+            return booking.status == "declined"
+        case "no_show" | "clear_no_show":
+            return bool(booking.attendees[0].no_show) == (response == "no_show")
+        case "tentative":
+            return any(each.response == "tentative" for each in booking.attendees)
+
+
+def _span(seconds: int) -> str:
+    return {60: "a minute", 3600: "an hour", 86_400: "a day"}.get(seconds, f"{seconds} seconds")

@@ -95,6 +95,7 @@ class Catalog:
             if own is None and changes[name] is None:
                 raise InvalidRequest(f"{name}: a new event type needs it. To change one, give its event_type_id.")
         change = checked(EventTypeChange, changes)
+        provider.require(*change.features)
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(EventTypeChange.model_fields)}.")
         saved = await self._gateway.write(

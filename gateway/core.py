@@ -5,23 +5,28 @@ Nothing here knows a service. Opening is left to the first call, so that a clien
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import httpx2
 
-from gateway.accounts import Accounts, writing
+from gateway.accounts import Accounts, reading, writing
 from gateway.availability import Availability
 from gateway.bookings import Bookings
 from gateway.catalog import Catalog
 from gateway.config import Config
+from gateway.credentials import credentials
+from gateway.listing import Listing
+from gateway.moving import Moving
 from gateway.paging import digest
 from gateway.writes import Writes
 from providers import PROVIDERS, Clock, Provider, Services, SystemClock
-from schemas import Feature
+from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
-    from gateway.journal import Intent, Journal
+    from gateway.journal import Intent, Journal, Look
+    from gateway.moves import Moves
     from providers.storage import Storage
 
 T = TypeVar("T")
@@ -31,6 +36,9 @@ CALLER = "local"
 
 DRAIN = 30.0
 """How long a stop waits for writes under way, in seconds."""
+
+LOOKS = (0.0, 2.0, 8.0)
+"""How long to wait before each look for a write whose answer was lost, in seconds: a service may still be at it."""
 
 KEEP_KEY = 24 * 3600
 KEEP_SAME = 10 * 60
@@ -42,6 +50,7 @@ class Gateway:
 
     accounts: Accounts
     journal: "Journal"
+    moves: "Moves"
     storage: "Storage"
 
     def __init__(
@@ -52,6 +61,8 @@ class Gateway:
         self.catalog = Catalog(self)
         self.availability = Availability(self)
         self.bookings = Bookings(self)
+        self.listing = Listing(self)
+        self.moving = Moving(self)
         self._transport = transport
         self._writes = Writes()
         self.is_open = False
@@ -69,15 +80,19 @@ class Gateway:
                 return
             # Imported here: SQLAlchemy would double the time to the first `tools/list` (2026-11).
             from gateway.journal import Journal
+            from gateway.moves import Moves
             from providers.storage import Storage
 
             self.storage = Storage(self.config.storage.url)
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
+            self.moves = Moves(self.storage, self.clock)
             services = Services(clock=self.clock, storage=self.storage, transport=self._transport)
-            self.accounts = Accounts(
-                {name: cls(name, self.config.accounts[name], services) for name, cls in self.adapters.items()}
-            )
+            accounts = {}
+            for name, adapter in self.adapters.items():
+                config = self.config.accounts[name]
+                accounts[name] = adapter(name, config, replace(services, auth=credentials(config)))
+            self.accounts = Accounts(accounts)
             self.is_open = True
 
     async def close(self) -> None:
@@ -89,10 +104,21 @@ class Gateway:
             await self.storage.close()
             self.is_open = False
 
-    async def write(self, provider: Provider, tool: Feature, request: object, send: Callable[[str], Awaitable[T]]) -> T:
-        """Make a write: journaled before and after, and finished even if the caller goes away."""
+    async def write(
+        self,
+        provider: Provider,
+        tool: Feature,
+        request: object,
+        send: Callable[[str], Awaitable[T]],
+        look: "Look[T] | None" = None,
+    ) -> T:
+        """Make a write: journaled before and after, and finished even if the caller goes away.
+
+        `look` finds what it made where its answer is lost.
+        """
         intent = self._intent(provider, tool, request)
-        return await self._writes.finish(self.journal.record(intent, _named(provider, send)))
+        sent = partial(self._send, provider, send, _named(provider, look))
+        return await self._writes.finish(self.journal.record(intent, sent))
 
     async def write_once(
         self,
@@ -101,6 +127,7 @@ class Gateway:
         request: object,
         send: Callable[[str], Awaitable[T]],
         again: Callable[[str], Awaitable[T | None]],
+        look: "Look[T] | None",
         *,
         key: str | None,
         same: object,
@@ -109,7 +136,39 @@ class Gateway:
         intent = self._intent(provider, tool, same if key is None else request)
         claim = digest(CALLER, tool, key is None, same if key is None else key)
         intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY)
-        return await self._writes.finish(self.journal.once(intent, _named(provider, send), again))
+        look = _named(provider, look)
+        once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
+        return await self._writes.finish(once)
+
+    async def _send(
+        self, provider: Provider, send: Callable[[str], Awaitable[T]], look: "Look[T] | None", marker: str
+    ) -> T:
+        """Send; and where the answer is lost, look what came of it before anything is said."""
+        begun = int(self.clock.now().timestamp())
+        try:
+            return await writing(provider, send(marker))
+        except OutcomeUnknown as lost:
+            if look is None:
+                raise
+            return await self._look(provider, lost, partial(look, marker, begun))
+
+    async def _look(self, provider: Provider, lost: OutcomeUnknown, look: Callable[[], Awaitable[T | None]]) -> T:
+        failed: SchedulingError | None = None
+        for pause in LOOKS:
+            if pause:
+                await self.clock.sleep(pause)
+            try:
+                made = await look()
+            except SchedulingError as error:
+                failed = error
+            else:
+                if made is not None:
+                    return made
+                failed = None
+        if failed is not None:
+            raise lost
+        what = f"{lost.message.partition('. ')[0]}. It was looked for and did not happen; try again."
+        raise ProviderDown(what, account=provider.account)
 
     def _intent(self, provider: Provider, tool: Feature, request: object) -> "Intent":
         from gateway.journal import Intent
@@ -117,8 +176,11 @@ class Gateway:
         return Intent(caller=CALLER, account=provider.account, tool=tool, digest=digest(request))
 
 
-def _named(provider: Provider, send: Callable[[str], Awaitable[T]]) -> Callable[[str], Awaitable[T]]:
-    async def named(marker: str) -> T:
-        return await writing(provider, send(marker))
+def _named(provider: Provider, look: "Look[T] | None") -> "Look[T] | None":
+    """`look`, whose failures have a name."""
 
-    return named
+    async def named(marker: str, since: int) -> T | None:
+        assert look is not None  # noqa: S101 - for the type checker
+        return await reading(provider, look(marker, since))
+
+    return None if look is None else named

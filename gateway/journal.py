@@ -4,7 +4,7 @@ A row holds no text of anybody's: digests, the account, the outcome and the prov
 `sent` (on its way, or the process died), `done`, `failed` (nothing happened) or `unknown`.
 
 Two requests are the same if they share a claim. The database lets one row hold it; who comes second waits for the first
-and is answered with what that one made.
+and is answered with what that one made, or, if nobody knows whether it made anything, looks first.
 """
 
 import logging
@@ -26,13 +26,19 @@ from schemas import InvalidRequest, OutcomeUnknown, SchedulingError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-WAIT = 45.0
+WAIT = 90.0
 """How long a request waits for its twin, in seconds; longer than any write may take."""
 
 UNSETTLED = (
     "The same request was sent before and its outcome is not known. It may have happened: look with list_bookings "
     "before trying again with another idempotency_key."
 )
+
+Look = Callable[[str, int], Awaitable[T | None]]
+"""What the write with that marker, begun at that second, has made; None if it surely made nothing.
+
+Raises a SchedulingError if it cannot tell.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Journal:
         intent: Intent,
         send: Callable[[str], Awaitable[T]],
         again: Callable[[str], Awaitable[T | None]],
+        look: Look[Any] | None,
     ) -> T:
         """`record`; or, if the same was asked before, `again` with what that made (None: it no longer counts)."""
         waited, pause = 0.0, 0.02
@@ -86,10 +93,35 @@ class Journal:
                     return made
                 await self._release(holder)
             elif holder.outcome == "unknown" or waited >= WAIT or holder.updated + WAIT <= now:
-                raise OutcomeUnknown(UNSETTLED, account=intent.account)
+                await self._look(holder, intent, look)
             else:
                 await self._clock.sleep(pause)
                 waited, pause = waited + pause, min(pause * 2, 0.5)
+
+    async def count(self, account: str, tool: str, since: int, *, but: str) -> list[int]:
+        """When such writes were begun that may have happened, in seconds of the epoch; not the row `but`."""
+        made = select(journal.c.created).where(
+            journal.c.account == account,
+            journal.c.tool == tool,
+            journal.c.created > since,
+            journal.c.outcome != "failed",
+            journal.c.id != but,
+        )
+        async with self._storage.read() as connection:
+            return sorted(await connection.scalars(made))
+
+    async def _look(self, holder: Row[Any], intent: Intent, look: Look[Any] | None) -> None:
+        """Settle a write that nobody saw the end of."""
+        if look is None:
+            raise OutcomeUnknown(UNSETTLED, account=intent.account)
+        try:
+            made = await look(holder.id, holder.created)
+        except SchedulingError:
+            raise OutcomeUnknown(UNSETTLED, account=intent.account) from None
+        if made is None:
+            await self._settle(holder.id, outcome="failed", claim=None)
+        else:
+            await self._settle(holder.id, outcome="done", reference=getattr(made, "id", None))
 
     async def _begin(self, intent: Intent) -> str:
         marker = uuid4().hex

@@ -19,8 +19,8 @@ from gateway.answers import (
     SchedulesAnswer,
     SlotsAnswer,
 )
-from gateway.bookings import Status
 from gateway.core import Gateway
+from gateway.listing import Status
 from gateway.surface import ADD, CHANGE, READ, Spec, as_json
 from schemas import Answer, BookingResponse, Email, Line, Prose
 from schemas.hours import DateChanges, WeeklyHours
@@ -215,7 +215,7 @@ async def list_bookings(
     cursor: str | None = None,
 ) -> BookingsAnswer:
     """Find meetings, by person, time or status, over all accounts. Past and cancelled ones come newest first."""
-    return await gateway.bookings.list(account, status, query, start, end, attendee_email, time_zone, limit, cursor)
+    return await gateway.listing.find(account, status, query, start, end, attendee_email, time_zone, limit, cursor)
 
 
 @tool("Show a booking", READ)
@@ -233,7 +233,7 @@ async def reschedule_booking(
     idempotency_key: Key | None = None,
 ) -> MovedAnswer:
     """Move a booking to another start, whatever service it is in. Never cancel and rebook yourself."""
-    return await gateway.bookings.reschedule(booking_id, start, reason, idempotency_key)
+    return await gateway.moving.reschedule(booking_id, start, reason, idempotency_key)
 
 
 @tool("Cancel a booking", CHANGE)

@@ -9,10 +9,10 @@ the README and the conformance suite.
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import httpx2
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, field_validator
 
 from providers.clock import Clock
 from schemas import (
@@ -36,6 +36,28 @@ from schemas import (
 
 if TYPE_CHECKING:
     from providers.storage import Storage
+
+
+class BearerAuth(Model):
+    """A token that the operator has: an API key or a personal access token."""
+
+    type: Literal["bearer"]
+    token: SecretStr
+
+    @field_validator("token")
+    @classmethod
+    def _is_set(cls, token: SecretStr) -> SecretStr:
+        if not token.get_secret_value().strip():
+            raise ValueError("is empty; set the token, or the environment variable that has it")
+        return SecretStr(token.get_secret_value().strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` in any `seconds`."""
+
+    most: int
+    seconds: int
 
 
 class AccountConfig(Model):
@@ -65,6 +87,12 @@ class Provider:
     title: ClassVar[str]
     gaps: ClassVar[Mapping[Feature, str]] = {}
     caveats: ClassVar[Mapping[Feature, str]] = {}
+    rebooks: ClassVar[bool] = False
+    """The service cannot move a booking: the gateway books anew and cancels, instead of `reschedule_booking`."""
+    only_emulated: ClassVar[bool] = False
+    """This adapter was only ever run against an emulator of the service."""
+    booking_limits: tuple[Limit, ...] = ()
+    """How many bookings the service lets us make; the gateway counts them."""
     Config: ClassVar[type[AccountConfig]] = AccountConfig
 
     def __init__(self, account: str, config: Any, services: Services) -> None:
@@ -82,9 +110,16 @@ class Provider:
             if feature in self.gaps:
                 raise Unsupported(f"{feature}: {self.gaps[feature]}", account=self.account)
 
+    def must_take(self, requests: int) -> None:
+        """Raise RateLimited if the service is known to take fewer requests for now."""
+
     async def whoami(self) -> Identity:
         """Who is signed in; proves that the account works."""
         raise NotImplementedError
+
+    async def identity(self) -> Identity:
+        """The same as `whoami`, but may be remembered from a while ago."""
+        return await self.whoami()
 
     async def list_event_types(self) -> list[EventType]:
         """All event types, inactive ones too."""

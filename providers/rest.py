@@ -1,20 +1,22 @@
 """The base of every adapter that speaks REST: one `call()`, the only place that talks HTTP, retries or names a failure.
 
 Reads are retried a few times, as long as the service asks for and we can bear. Writes are sent once: when the answer to
-one is lost the outcome is unknown, and saying so beats a second booking.
+one is lost the outcome is unknown, and saying so beats a second booking. Neither is sent while the service is known to
+take no more requests. What seldom changes is kept for a while (`kept`), until a write.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import re
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import httpx2
 from pydantic import ValidationError, field_validator
 
 from providers.base import AccountConfig, Provider, Services
+from providers.pace import Pace, retry_after
 from schemas import (
+    Identity,
     InvalidRequest,
     NotConnected,
     NotFound,
@@ -30,7 +32,10 @@ from schemas.text import shown
 T = TypeVar("T")
 
 ATTEMPTS = 4
-LONGEST_WAIT = 20.0
+LONGEST_WAIT = 30.0
+LONGEST_STOP = 3600.0
+KEPT = timedelta(minutes=5)
+MOST_KEPT = 1000
 TIMEOUT = httpx2.Timeout(10, read=30)
 
 # The request cannot have reached the service.
@@ -77,6 +82,8 @@ class RestConfig(AccountConfig):
 
 class RestProvider(Provider):
     Config: ClassVar[type[AccountConfig]] = RestConfig
+    cool_down: ClassVar[float | None] = None
+    """Seconds to wait after an HTTP 429 that does not say."""
 
     def __init__(self, account: str, config: RestConfig, services: Services) -> None:
         super().__init__(account, config, services)
@@ -85,9 +92,33 @@ class RestProvider(Provider):
         self._http = httpx2.AsyncClient(
             base_url=config.base_url, auth=services.auth, transport=services.transport, timeout=TIMEOUT
         )
+        self._pace = Pace(self.clock)
+        self._kept: dict[Hashable, tuple[datetime, Any]] = {}
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def identity(self) -> Identity:
+        return await self.kept("whoami", self.whoami)
+
+    def must_take(self, requests: int) -> None:
+        if wait := self._pace.wait(requests):
+            raise self._failure(RateLimited, f"takes fewer than {requests} more requests for now", retry_after=wait)
+
+    async def kept(self, key: Hashable, fetch: Callable[[], Awaitable[T]]) -> T:
+        """What `fetch` answers, for KEPT or until the next write."""
+        now = self.clock.now()
+        if (known := self._kept.get(key)) and known[0] > now:
+            value: T = known[1]
+            return value
+        return self.keep(key, await fetch())
+
+    def keep(self, key: Hashable, value: T) -> T:
+        """Remember what was just read."""
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[key] = (self.clock.now() + KEPT, value)
+        return value
 
     def explain(self, response: httpx2.Response) -> type[SchedulingError] | None:
         """Recognise this service's own error bodies; None leaves it to the status code."""
@@ -97,6 +128,10 @@ class RestProvider(Provider):
         """What the service says went wrong."""
         return response.text
 
+    def advise(self, response: httpx2.Response) -> str | None:
+        """What to do about it, where that is not what one always does about such an error."""
+        return None
+
     async def call(
         self, method: str, path: str, into: Callable[[Any], T], *, read: bool | None = None, **request: Any
     ) -> T:
@@ -105,7 +140,11 @@ class RestProvider(Provider):
         Raises: a SchedulingError for everything that can go wrong.
         """
         if not (method == "GET" if read is None else read):
-            return await self._send(method, path, into, OutcomeUnknown, **request)
+            try:
+                return await self._send(method, path, into, OutcomeUnknown, **request)
+            finally:
+                # Whoever we are, we still are.
+                self._kept = {key: value for key, value in self._kept.items() if key == "whoami"}
         # Imported on first use: not every start needs it (2026-11: 25 ms).
         from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 
@@ -121,20 +160,27 @@ class RestProvider(Provider):
     async def _send(
         self, method: str, path: str, into: Callable[[Any], T], lost: type[SchedulingError], **request: Any
     ) -> T:
+        if wait := self._pace.wait():
+            raise self._failure(RateLimited, "takes no more requests for now", retry_after=wait)
+        self._pace.took()
         try:
             response = await self._http.request(method, path, **request)
         except UNSENT as error:
             raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from None
         except httpx2.HTTPError as error:
             raise self._failure(lost, f"did not answer ({type(error).__name__})") from None
+        self._pace.learn(response.headers)
         if not response.is_success:
             status = response.status_code
             kind = self.explain(response) or BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else lost)
             # A service that is overloaded says so before it acts.
             after = retry_after(response.headers, self.clock.now()) if status in (429, 503) else None
+            if status == 429:
+                after = self.cool_down if after is None else after
+                self._pace.stop(min(after or 0, LONGEST_STOP))
             complaint = self.complaint(response).strip()
             said = f"answered HTTP {status}{': ' if complaint else ''}{complaint}"
-            raise self._failure(kind, said, retry_after=after)
+            raise self._failure(kind, said, retry_after=after, advice=self.advise(response))
         raw: Any = None
         try:
             raw = response.json() if response.content else None
@@ -143,40 +189,32 @@ class RestProvider(Provider):
             # From None, here and above: the causes quote values, and a secret may be among them.
             raise self._failure(lost, f"sent an answer that cannot be read ({_trouble(error, raw)})") from None
 
-    def _failure(self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None) -> SchedulingError:
+    def _failure(
+        self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None, advice: str | None = None
+    ) -> SchedulingError:
         # In this order: taking a control out of its middle could make a secret whole.
         what = " ".join(str(shown(what)).split())
         for secret in self._hidden:
             what = what.replace(secret, "***")
         what = what[:300].rstrip(" .")
-        advice = ADVICE.get(kind, "Look for another time.")
+        advice = advice or ADVICE.get(kind, "Look for another time with find_slots.")
         return kind(f"{self.title} {what}. {advice}", account=self.account, retry_after=retry_after)
 
 
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """How many seconds to wait, by `Retry-After` (seconds or a date) or a rate limit's reset (seconds or an epoch)."""
-    if stated := headers.get("retry-after"):
-        if (seconds := _seconds(stated)) is not None:
-            return seconds
-        try:
-            date = parsedate_to_datetime(stated)
-            # A date without zone is in UTC (RFC 9110, 5.6.7).
-            date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
-            return max(0.0, (date - now).total_seconds())
-        except (ValueError, OverflowError):
-            return None
-    for name in ("x-ratelimit-reset", "ratelimit-reset"):
-        if (reset := _seconds(headers.get(name, ""))) is not None:
-            return max(0.0, reset - now.timestamp()) if reset > 1e9 else reset
-    return None
-
-
-def _seconds(text: str) -> float | None:
+def said(response: httpx2.Response) -> dict[str, Any]:
+    """The JSON object that an error came with; empty if it came with none."""
     try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        body = response.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def an_id(id: str, what: str, pattern: str = r"[A-Za-z0-9_-]{1,255}") -> str:
+    """`id`, which can stand in a path. Raises NotFound for what cannot be an id of the service."""
+    if not re.fullmatch(pattern, id, re.ASCII):
+        raise NotFound(f"There is no such {what}. {ADVICE[NotFound]}")
+    return id
 
 
 def _trouble(error: Exception, raw: object) -> str:

@@ -18,6 +18,7 @@ from schemas.errors import (
 from schemas.features import Feature
 from schemas.hours import DAYS, NINE_TO_FIVE, DateOverrides, WeeklyHours
 from schemas.models import (
+    LIVE,
     Answer,
     Attendee,
     AttendeeResponse,
@@ -42,6 +43,7 @@ from schemas.zones import WEEKDAYS, ZoneName, local_readings, weekday, zone
 __all__ = [
     "DAYS",
     "ERRORS",
+    "LIVE",
     "NINE_TO_FIVE",
     "WEEKDAYS",
     "Answer",

@@ -8,6 +8,8 @@ class Feature(StrEnum):
 
     LIST_EVENT_TYPES = "list_event_types"
     SAVE_EVENT_TYPE = "save_event_type"
+    SAVE_EVENT_TYPE_SLUG = "save_event_type.slug"
+    SAVE_EVENT_TYPE_MINIMUM_NOTICE = "save_event_type.minimum_notice_minutes"
     DELETE_EVENT_TYPE = "delete_event_type"
     FIND_SLOTS = "find_slots"
     FIND_BUSY_TIMES = "find_busy_times"

@@ -12,6 +12,7 @@ from schemas.text import ANSWER_LENGTH, NAME_LENGTH, Outsider, shown
 from schemas.zones import ZoneName
 
 BookingStatus = Literal["confirmed", "pending", "cancelled", "declined"]
+LIVE = ("confirmed", "pending")
 AttendeeResponse = Literal["accepted", "declined", "tentative", "needs_action"]
 BookingResponse = Literal["confirm", "decline", "tentative", "no_show", "clear_no_show"]
 QuestionType = Literal[
@@ -119,7 +120,8 @@ class Attendee(Model):
 class Booking(Model):
     """A meeting. The first attendee is the guest who booked, the others came along.
 
-    `marker` is the gateway's own id of the write that made it, where the service keeps such a field for us.
+    `marker` is the gateway's own id of the write that made it, where the service keeps such a field for us. `shared`:
+    others have seats in the same meeting.
     """
 
     id: str
@@ -140,6 +142,7 @@ class Booking(Model):
     cancellation_reason: Outsider | None = None
     created_at: Instant | None = None
     marker: str | None = None
+    shared: bool = False
 
 
 class Schedule(Model):

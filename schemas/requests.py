@@ -39,12 +39,13 @@ class BookingQuery(Model):
     """Which bookings to list. Adapters narrow by what their service can, the gateway drops the rest.
 
     `ends_after` and `starts_before` bound the time a booking must touch. `live` is confirmed and pending ones (True) or
-    the others (False). `newest_first` is the order of `start`; `resume_at` is where in that order to go on.
+    the others (False), `pending` those alone. `newest_first` is the order of `start`, `resume_at` where in it to go on.
     """
 
     ends_after: Instant | None = None
     starts_before: Instant | None = None
     live: bool | None = None
+    pending: bool = False
     attendee_email: str | None = None
     newest_first: bool = False
     resume_at: Instant | None = None
@@ -62,6 +63,15 @@ class EventTypeChange(Model):
     buffer_before_minutes: int | None = None
     buffer_after_minutes: int | None = None
     minimum_notice_minutes: int | None = None
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Everything the provider must be able to do for this."""
+        parts = {
+            Feature.SAVE_EVENT_TYPE_SLUG: self.slug,
+            Feature.SAVE_EVENT_TYPE_MINIMUM_NOTICE: self.minimum_notice_minutes,
+        }
+        return (Feature.SAVE_EVENT_TYPE, *(feature for feature, wanted in parts.items() if wanted is not None))
 
 
 class ScheduleChange(Model):

@@ -38,14 +38,14 @@ MAY_IMPORT_LATE = {"schemas": {"email_validator"}}
 COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator"}
 
 # What lies in `providers` and is no adapter.
-SHARED = {"__init__", "base", "clock", "own", "rest", "slots", "storage"}
+SHARED = {"__init__", "base", "clock", "own", "pace", "rest", "slots", "storage"}
 
 REGISTERED = [PROVIDERS[name][via] for name in PROVIDERS for via in PROVIDERS[name]]
 ADAPTERS = [*REGISTERED, Toy, Nothing]
 ADAPTER_MODULES = {adapter.__module__.split(".")[1] for adapter in REGISTERED}
 OPERATIONS = [feature for feature in Feature if feature.is_operation]
 # Methods of a provider that are no feature: nobody can lack them, or they come with another one.
-NO_FEATURE = {"close", "require", "whoami", "get_event_type"}
+NO_FEATURE = {"close", "require", "must_take", "whoami", "identity", "get_event_type"}
 
 VENDOR = re.compile(r"(?<![a-z])(calendly|google|cal\.com|calcom|cal[ _-]?id(?![a-z]))", re.IGNORECASE)
 
@@ -243,6 +243,9 @@ def own_methods(adapter: type[Provider]) -> set[str]:
 @every_adapter
 def test_an_operation_is_either_a_gap_or_a_method(adapter: type[Provider]) -> None:
     gaps = {feature for feature in OPERATIONS if feature in adapter.gaps}
+    if adapter.rebooks:  # then the gateway does it
+        assert Feature.RESCHEDULE_BOOKING in adapter.caveats
+        gaps.add(Feature.RESCHEDULE_BOOKING)
     assert own_methods(adapter) == set(OPERATIONS) - gaps
 
 

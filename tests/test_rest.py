@@ -18,7 +18,7 @@ from sqlalchemy import select
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from gateway.config import Config, StorageConfig
-from gateway.core import Gateway
+from gateway.core import LOOKS, Gateway
 from gateway.server import build_server
 from providers import Services
 from providers.rest import ATTEMPTS, LONGEST_WAIT, RestConfig
@@ -525,6 +525,7 @@ class Pair:
 
     def recover(self) -> None:
         self.world.failures.clear()
+        self.world.clock.advance(timedelta(minutes=2))  # it takes requests again
 
     async def journaled(self) -> list[Any]:
         async with self.gateway.storage.read() as connection:
@@ -754,17 +755,77 @@ async def test_slots_that_can_be_checked_no_more_are_not_offered_on_a_later_page
 # Through the gateway: writes
 
 
-@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k1"}], ids=["without key", "with key"])
-@pytest.mark.parametrize("lost", [Lost(), status(500), Response(b"")], ids=called)
-async def test_a_request_whose_outcome_is_unknown_is_not_sent_again(pair: Pair, key: dict[str, Any], lost: Any) -> None:
+with_and_without_key = pytest.mark.parametrize("key", [{}, {"idempotency_key": "k1"}], ids=["without key", "with key"])
+LOST_WRITES = [Lost(), status(500), Response(b"")]
+
+
+class Deaf(deque[Any]):
+    """The first write fails as told; whatever comes after it finds the service down."""
+
+    def __init__(self, world: World, failure: Any) -> None:
+        super().__init__([None] * FOREVER)
+        self._world, self._failure = world, failure
+
+    def popleft(self) -> Any:
+        if not self._world.writes:
+            return None
+        is_write = self._world.requests[-1][0] != "GET"
+        return self._failure if is_write else httpx2.ConnectError("refused")
+
+
+@with_and_without_key
+async def test_a_booking_whose_answer_was_lost_is_found_by_its_marker(pair: Pair, key: dict[str, Any]) -> None:
+    fail_writes(pair.world, Lost())
+    booked = await pair.agent.create_booking(**a_booking(**key))
+    assert (booked["id"], booked["start"]) == ("acme:b1", TEN.isoformat())
+    assert await pair.agent.create_booking(**a_booking(**key)) == booked
+    assert pair.world.writes == [("POST", "/bookings")]
+    assert await pair.outcomes() == ["done"]
+
+
+@with_and_without_key
+@pytest.mark.parametrize("lost", LOST_WRITES[1:], ids=called)
+async def test_a_booking_that_was_looked_for_and_is_not_there_may_be_made_again(
+    pair: Pair, key: dict[str, Any], lost: Any
+) -> None:
     fail_writes(pair.world, lost)
+    waited = len(pair.world.clock.waits)
+    with pytest.raises(ProviderDown) as caught:
+        await pair.agent.create_booking(**a_booking(**key))
+    assert caught.value.account == "acme"
+    assert pair.world.clock.waits[waited:] == [pause for pause in LOOKS if pause]
+    assert len(pair.world.writes) == 1
+    assert (await pair.agent.create_booking(**a_booking(**key)))["id"] == "acme:b1"
+    assert await pair.outcomes() == ["done", "failed"]
+
+
+@with_and_without_key
+@pytest.mark.parametrize("lost", LOST_WRITES, ids=called)
+async def test_a_request_whose_outcome_cannot_be_known_is_not_sent_again(
+    pair: Pair, key: dict[str, Any], lost: Any
+) -> None:
+    pair.world.failures = Deaf(pair.world, lost)
     for _ in range(3):
-        with pytest.raises(OutcomeUnknown) as caught:
+        with pytest.raises((OutcomeUnknown, ProviderDown)) as caught:
             await pair.agent.create_booking(**a_booking(**key))
         assert caught.value.account == "acme"
     assert pair.world.writes == [("POST", "/bookings")]
     assert len(pair.world.appointments) == (1 if isinstance(lost, Lost) else 0)
     assert await pair.outcomes() == ["unknown"]
+    pair.world.failures = deque()
+    if isinstance(lost, Lost):  # found by whoever asks again
+        assert (await pair.agent.create_booking(**a_booking(**key)))["id"] == "acme:b1"
+        assert len(pair.world.appointments) == 1
+
+
+async def test_a_booking_of_somebody_else_is_not_taken_for_ours(pair: Pair) -> None:
+    """The same guest at the same time, made by another gateway, or before the request."""
+    for marker in ("another", ""):
+        pair.world.appointments.clear()
+        pair.world.book("intro", TEN, "ana@example.com", marker=marker, created=BEGIN - timedelta(days=1))
+        fail_writes(pair.world, status(500))
+        with pytest.raises(ProviderDown):
+            await pair.agent.create_booking(**a_booking())
 
 
 @pytest.mark.parametrize("failure", [*UNSENT, status(401), status(429, retry_after="7")], ids=called)

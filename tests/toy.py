@@ -174,5 +174,6 @@ def _booking(raw: Any) -> Booking:
         answers=raw["answers"],
         notes=raw["notes"],
         cancellation_reason=raw["reason"],
+        created_at=raw["created"],
         marker=raw["marker"],
     )

@@ -18,10 +18,9 @@ from providers.own import OwnEventType
 from providers.slots import Span, seconds
 from providers.storage import Storage
 from providers.storage.tables import accounts, bookings, event_types, schedules
-from schemas import Booking, BookingQuery, Schedule, SlotTaken
+from schemas import LIVE, Booking, BookingQuery, Schedule, SlotTaken
 
 PAGE = 200
-LIVE = ("confirmed", "pending")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ migration (`migrations/versions`) and a new `HEAD`.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, text
 
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -99,3 +99,15 @@ journal = Table(
     Column("updated", BigInteger, nullable=False),
 )
 Index("ix_journal_updated", journal.c.updated)
+Index("ix_journal_made", journal.c.account, journal.c.tool, journal.c.created)
+
+# Bookings that were moved by booking anew: what an earlier id stands for now.
+moves = Table(
+    "moves",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("old_id", String(300), primary_key=True),
+    Column("new_id", String(300), nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+Index("ix_moves_new", moves.c.account, moves.c.new_id)

@@ -30,6 +30,7 @@ def app(world: World) -> ASGIApp:
             "notes": each.notes,
             "reason": each.reason,
             "marker": each.marker,
+            "created": each.created.isoformat(),
         }
 
     def problem(status: int, code: str) -> JSONResponse:

@@ -1,0 +1,85 @@
+"""How many requests a service still takes, as its answers say: learned from rate limit headers, per account.
+
+A service may have several limits, told apart by what follows the headers' usual name (`X-RateLimit-Reset-Default`).
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from providers.clock import Clock
+
+_RESET = re.compile(r"(x-)?ratelimit-reset(-[\w-]+)?")
+# Services that give a moment give one after 2001, those that give seconds give fewer.
+_AN_EPOCH = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of one limit: how many requests are left, if it says, and in how many seconds it is reset."""
+
+    name: str
+    left: float | None
+    reset: float
+
+
+class Pace:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # How many are left of each limit, and the second of the epoch until which that holds.
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def took(self) -> None:
+        """A request is on its way; its answer will say better."""
+        self._left = {name: (left - 1, until) for name, (left, until) in self._left.items()}
+
+    def learn(self, headers: Mapping[str, str]) -> None:
+        for told in _told(headers, self._clock.now()):
+            if told.left is not None:
+                self._left[told.name] = (told.left, self._clock.now().timestamp() + told.reset)
+
+    def stop(self, seconds: float) -> None:
+        """The service takes nothing for so long."""
+        self._left[""] = (0, self._clock.now().timestamp() + seconds)
+
+    def wait(self, requests: int = 1) -> float:
+        """How many seconds until so many requests may be sent; 0 if at once."""
+        now = self._clock.now().timestamp()
+        return max((until - now for left, until in self._left.values() if left < requests and until > now), default=0.0)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """How many seconds to wait, by `Retry-After` (seconds or a date) or the limit that is spent."""
+    if stated := headers.get("retry-after"):
+        if (seconds := _seconds(stated)) is not None:
+            return seconds
+        try:
+            date = parsedate_to_datetime(stated)
+            # A date without zone is in UTC (RFC 9110, 5.6.7).
+            date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
+            return max(0.0, (date - now).total_seconds())
+        except (ValueError, OverflowError):
+            return None
+    told = list(_told(headers, now))
+    return max(
+        (each.reset for each in told if each.left == 0), default=max((each.reset for each in told), default=None)
+    )
+
+
+def _told(headers: Mapping[str, str], now: datetime) -> Iterator[Told]:
+    for header, value in headers.items():
+        if _RESET.fullmatch(header.lower()) and (reset := _seconds(value)) is not None:
+            left = _seconds(headers.get(header.lower().replace("reset", "remaining", 1), ""))
+            name = header.lower().partition("reset")[2]
+            yield Told(name, left, max(0.0, reset - now.timestamp()) if reset > _AN_EPOCH else reset)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
