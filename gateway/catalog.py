@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from gateway.core import Gateway
 
 
+UNPROVEN = "so far only ever run against an emulator of this service."
+
+
 class Catalog:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
@@ -56,7 +59,7 @@ class Catalog:
             provider=provider.config.provider,
             via=provider.config.via,
             cannot={str(feature): advice for feature, advice in provider.gaps.items()},
-            notes={str(feature): note for feature, note in provider.caveats.items()},
+            notes=_notes(provider),
             **told,
         )
 
@@ -155,6 +158,11 @@ class Catalog:
             lambda _: provider.create_scheduling_link(own, single_use),
         )
         return LinkAnswer(url=link.url, single_use=link.single_use)
+
+
+def _notes(provider: Provider) -> dict[str, str]:
+    notes = {str(feature): note for feature, note in provider.caveats.items()}
+    return notes | ({"list_accounts": UNPROVEN} if provider.only_emulated else {})
 
 
 def _words(event_type: EventType) -> str:

@@ -83,7 +83,13 @@ class Moving:
         bookings = self._gateway.bookings
         event_type = await self._event_type(provider, booking)
         anew = await self._request(provider, booking, event_type, at)
-        await bookings.check(provider, anew)
+        try:
+            await bookings.check(provider, anew)
+        except InvalidRequest as error:
+            error.message = f"It can only be moved by booking it anew, and that will not do: {error.message}"
+            if booking.reschedule_url:
+                error.message += f" The guest can move it at {booking.reschedule_url}."
+            raise
         touches = _touch(event_type, booking, at)
         provider.must_take(REQUESTS)
         await bookings.must_have_room(provider, 2 if touches else 1)

@@ -30,6 +30,7 @@ class Faces(Mapping[str, type[Provider]]):
 
 PROVIDERS: Mapping[str, Mapping[str, type[Provider]]] = {
     "local": Faces(api="providers.local:Local"),
+    "calendly": Faces(api="providers.calendly.api:CalendlyApi"),
 }
 
 __all__ = ["PROVIDERS", "AccountConfig", "Clock", "Faces", "Provider", "Services", "SystemClock"]

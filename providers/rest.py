@@ -181,13 +181,15 @@ class RestProvider(Provider):
             complaint = self.complaint(response).strip()
             said = f"answered HTTP {status}{': ' if complaint else ''}{complaint}"
             raise self._failure(kind, said, retry_after=after, advice=self.advise(response))
-        raw: Any = None
+        return self.mapped(lambda _: into(response.json() if response.content else None), response, lost)
+
+    def mapped(self, into: Callable[[Any], T], raw: Any, lost: type[SchedulingError] = ProviderDown) -> T:
+        """What an answer says. Raises `lost` if it cannot be read."""
         try:
-            raw = response.json() if response.content else None
             return into(raw)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             # From None, here and above: the causes quote values, and a secret may be among them.
-            raise self._failure(lost, f"sent an answer that cannot be read ({_trouble(error, raw)})") from None
+            raise self._failure(lost, f"sent an answer that cannot be read ({_trouble(error)})") from None
 
     def _failure(
         self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None, advice: str | None = None
@@ -217,10 +219,10 @@ def an_id(id: str, what: str, pattern: str = r"[A-Za-z0-9_-]{1,255}") -> str:
     return id
 
 
-def _trouble(error: Exception, raw: object) -> str:
+def _trouble(error: Exception) -> str:
     """What could not be read, by its place alone."""
     if isinstance(error, ValidationError):
-        return "; ".join(problems(error, raw))
+        return "; ".join(problems(error, None))
     return f"no {error.args[0]}" if isinstance(error, KeyError) and error.args else type(error).__name__
 
 

@@ -5,7 +5,7 @@ from pydantic import Field
 from schemas.base import Instant, Model
 from schemas.features import Feature
 from schemas.hours import DateChanges, WeeklyHours
-from schemas.models import Answer
+from schemas.models import Answer, Schedule
 from schemas.zones import ZoneName
 
 
@@ -80,3 +80,15 @@ class ScheduleChange(Model):
     weekly_hours: WeeklyHours | None = None
     date_overrides: DateChanges | None = None
     time_zone: ZoneName | None = None
+
+    def applied_to(self, now: Schedule) -> Schedule:
+        """The schedule with the change made."""
+        dates = now.date_overrides | (self.date_overrides or {})
+        return Schedule(
+            id=now.id,
+            name=now.name,
+            is_default=now.is_default,
+            time_zone=self.time_zone or now.time_zone,
+            weekly_hours=now.weekly_hours | (self.weekly_hours or {}),
+            date_overrides={date: hours for date, hours in sorted(dates.items()) if hours is not None},
+        )

@@ -39,6 +39,7 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     stage = STAGES[request.param](request.param, tmp_path)
     yield stage
     await stage.gateway.close()
+    assert stage.world.violations == [], "the vendor's published schema refuses a request of ours"
 
 
 @pytest.fixture(params=TRANSPORTS)

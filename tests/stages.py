@@ -25,7 +25,7 @@ from providers.local.store import Store
 from providers.storage import Storage
 from providers.storage.tables import bookings, journal
 from schemas import Attendee, Booking
-from tests.emulators import toy
+from tests.emulators import calendly, toy
 from tests.emulators.wire import TOKEN
 from tests.toy import Nothing, Toy
 from tests.world import BERLIN, KINDS, Appointment, Clock, World
@@ -50,25 +50,49 @@ def _empty_database() -> Path:
 
 
 class Stage:
-    """One account, on a service that is emulated over HTTP."""
+    """One account, on a service that is emulated over HTTP. `quirks` are what its emulator can be told to do."""
 
     adapter: Any = Toy
+    emulator: Any = toy
     settings: dict[str, Any] = {"base_url": "https://toy.example", "token": TOKEN}
 
-    def __init__(self, provider: str, folder: Path) -> None:
+    def __init__(self, provider: str, folder: Path, **quirks: Any) -> None:
         self.clock = Clock()
         self.world = World(self.clock)
         account = self.adapter.Config(provider=provider, **self.settings)
         self.config = Config(
             accounts={ACCOUNT: account}, storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}")
         )
-        transport = httpx2.ASGITransport(app=toy.app(self.world))
-        self.gateway = Gateway(self.config, clock=self.clock, transport=transport)
         shutil.copy(_empty_database(), folder / "gateway.db")
+        self._app = self.emulator.app(self.world, **quirks)
+        self.gateway = self.restarted()
+
+    def restarted(self) -> Gateway:
+        """The gateway as a new process has it: the same file and database."""
+        transport = httpx2.ASGITransport(app=self._app)
+        self.gateway = Gateway(self.config, clock=self.clock, transport=transport)
+        return self.gateway
+
+    def event_type(self, kind: str) -> str:
+        """The id of a kind as the gateway has it."""
+        return f"{ACCOUNT}:{self.emulator.event_type_id(self.world, kind)}"
+
+    @property
+    def intro(self) -> str:
+        return self.event_type("intro")
+
+    @property
+    def review(self) -> str:
+        return self.event_type("review")
+
+    @property
+    def approval(self) -> str:
+        return self.event_type("approval")
 
     async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
         """An appointment made behind the gateway's back; its id as the gateway has it."""
-        return f"{ACCOUNT}:{self.world.book(kind, start, email, **details)}"
+        id = self.world.book(kind, start, email, **details)
+        return f"{ACCOUNT}:{self.emulator.booking_id(self.world, id)}"
 
     async def appointments(self) -> list[Appointment]:
         return sorted(self.world.appointments.values(), key=lambda each: each.start)
@@ -87,7 +111,7 @@ class Stage:
 
 class NothingStage(Stage):
     adapter = Nothing
-    settings: dict[str, Any] = {}
+    settings = {}
 
     async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
         return f"{ACCOUNT}:none"
@@ -97,7 +121,7 @@ class LocalStage(Stage):
     """The embedded calendar has no wire: the stage writes and reads its rows."""
 
     adapter = PROVIDERS["local"]["api"]
-    settings: dict[str, Any] = {
+    settings = {
         "time_zone": BERLIN.key,
         "event_types": [
             {
@@ -106,6 +130,7 @@ class LocalStage(Stage):
                 "duration_minutes": kind.minutes,
                 "requires_confirmation": kind.approval,
                 "questions": kind.questions,
+                "location": kind.places[0] if kind.places else None,
             }
             for id, kind in KINDS.items()
         ],
@@ -136,6 +161,9 @@ class LocalStage(Stage):
             await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]
         return f"{ACCOUNT}:{booking.id}"
 
+    def event_type(self, kind: str) -> str:
+        return f"{ACCOUNT}:{kind}"
+
     async def appointments(self) -> list[Appointment]:
         await self.gateway.open()
         async with self.gateway.storage.read() as connection:
@@ -157,6 +185,7 @@ def _appointment(booking: Booking) -> Appointment:
         status=booking.status,
         guests=tuple(each.email for each in others),
         answers=booking.answers,
+        place=booking.location,
         notes=booking.notes,
         reason=booking.cancellation_reason,
         no_show=bool(guest.no_show),
@@ -164,5 +193,16 @@ def _appointment(booking: Booking) -> Appointment:
     )
 
 
-STAGES: dict[str, Callable[[str, Path], Stage]] = {"local": LocalStage, "toy": Stage, "nothing": NothingStage}
+class CalendlyStage(Stage):
+    adapter = PROVIDERS["calendly"]["api"]
+    emulator = calendly
+    settings = {"auth": {"type": "bearer", "token": TOKEN}}
+
+
+STAGES: dict[str, Callable[..., Stage]] = {
+    "local": LocalStage,
+    "calendly": CalendlyStage,
+    "toy": Stage,
+    "nothing": NothingStage,
+}
 """Every registered provider has its stage here; `toy` and `nothing` exist for the tests alone."""

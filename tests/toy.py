@@ -12,7 +12,7 @@ import httpx2
 from pydantic import SecretStr
 
 from providers import AccountConfig, Provider, Services
-from providers.rest import RestConfig, RestProvider
+from providers.rest import RestConfig, RestProvider, an_id
 from schemas import (
     Attendee,
     Booking,
@@ -110,7 +110,7 @@ class Toy(RestProvider):
             yield booking
 
     async def get_booking(self, booking_id: str) -> Booking:
-        return await self.call("GET", f"/bookings/{booking_id}", _booking)
+        return await self.call("GET", f"/bookings/{an_id(booking_id, 'booking')}", _booking)
 
     async def reschedule_booking(self, booking: Booking, start: datetime, reason: str | None) -> Booking:
         return await self._change(booking, {"from": start.isoformat()})

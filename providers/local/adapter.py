@@ -209,15 +209,7 @@ class Local(Provider):
         async with store.change() as (connection, state):
             if schedule_id != state.schedule.id:
                 raise NotFound("There is no such schedule. list_schedules has the ids.")
-            now = state.schedule
-            schedule = Schedule(
-                id=now.id,
-                name=now.name,
-                is_default=now.is_default,
-                time_zone=change.time_zone or now.time_zone,
-                weekly_hours=now.weekly_hours | (change.weekly_hours or {}),
-                date_overrides=_overridden(now.date_overrides, change.date_overrides or {}),
-            )
+            schedule = change.applied_to(state.schedule)
             await store.put_schedule(connection, schedule)
         return schedule
 
@@ -283,13 +275,6 @@ class Local(Provider):
             booking = _live(await store.get(booking_id, connection)).model_copy(update=changes)
             await store.put(connection, booking)
         return booking
-
-
-def _overridden(
-    now: dict[str, tuple[str, ...]], changes: dict[str, tuple[str, ...] | None]
-) -> dict[str, tuple[str, ...]]:
-    """None takes an override away: the date follows its weekday again."""
-    return {date: ranges for date, ranges in sorted((now | changes).items()) if ranges is not None}
 
 
 def _around(window: Span) -> Span:

@@ -106,3 +106,11 @@ def app(world: World) -> ASGIApp:
             Route("/bookings/{id}", change, methods=["PATCH"]),
         ],
     )
+
+
+def event_type_id(world: World, kind: str) -> str:
+    return kind
+
+
+def booking_id(world: World, appointment: str) -> str:
+    return appointment

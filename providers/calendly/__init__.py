@@ -1,0 +1,1 @@
+"""Calendly: `api`, its REST API."""

@@ -1,0 +1,120 @@
+"""Calendly's events and their invitees as bookings, and a booking as a request. `raw` is an invitee's JSON."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from providers.calendly.event_types import asked, chosen, keyed, where
+from providers.calendly.wire import uuid, written
+from schemas import Attendee, Booking, BookingQuery, BookingRequest
+
+STATUS = {"active": "confirmed", "canceled": "cancelled"}
+
+
+def booking_body(raw: Any, request: BookingRequest) -> dict[str, Any]:
+    questions, location = asked(raw), chosen(raw, request.location)
+    utm = dict.fromkeys(("utm_campaign", "utm_source", "utm_medium", "utm_term", "salesforce_uuid"))
+    return {
+        "event_type": raw["uri"],
+        "start_time": written(request.start),
+        "invitee": {
+            "name": request.attendee_name,
+            "email": request.attendee_email,
+            "timezone": request.attendee_time_zone,
+        },
+        "questions_and_answers": [
+            {"question": questions[key]["name"], "answer": _text(answer), "position": questions[key]["position"]}
+            for key, answer in request.answers.items()
+        ],
+        "event_guests": list(request.guests),
+        "tracking": {**utm, "utm_content": request.marker or None},
+        **({"location": location} if location else {}),
+    }
+
+
+def _text(answer: object) -> str:
+    if isinstance(answer, tuple):
+        return "\n".join(map(str, answer))
+    return {True: "Yes", False: "No"}[answer] if isinstance(answer, bool) else str(answer)
+
+
+def expected_event(raw: Any, request: BookingRequest, invitee: Any) -> dict[str, Any]:
+    """An event that was made just now and could not be read."""
+    return {
+        "uri": invitee["event"],
+        "name": raw["name"],
+        "status": "active",
+        "event_type": raw["uri"],
+        "start_time": request.start,
+        "end_time": request.start + timedelta(minutes=raw["duration"]),
+        "location": None,
+        "event_guests": [{"email": email} for email in request.guests],
+        "invitees_counter": {"active": 1},
+    }
+
+
+def booking(event: Any, raw: Any) -> Booking:
+    """One invitee of an event."""
+    status = {STATUS[event["status"]], STATUS[raw["status"]]}
+    shared = event["invitees_counter"]["active"] > 1
+    location, join_url = where(event["location"])
+    cancellation = raw.get("cancellation") or event.get("cancellation") or {}
+    # Whose guests they are, Calendly does not say of a group.
+    guests = () if shared else event["event_guests"]
+    return Booking(
+        id=_booking_id(raw["uri"]),
+        event_type_id=uuid(event["event_type"]),
+        title=event["name"] or "Meeting",
+        status="cancelled" if "cancelled" in status else "confirmed",
+        start=event["start_time"],
+        end=event["end_time"],
+        attendees=(
+            Attendee(
+                name=raw["name"] or raw["email"],
+                email=raw["email"],
+                time_zone=raw["timezone"],
+                no_show=True if raw["no_show"] else None,
+            ),
+            *(Attendee(name=each["email"], email=each["email"]) for each in guests),
+        ),
+        location=location,
+        join_url=join_url,
+        answers={key: each["answer"] for key, each in keyed(_answered(raw), "question").items()},
+        cancel_url=raw["cancel_url"],
+        reschedule_url=raw["reschedule_url"],
+        rescheduled_from=_booking_id(raw["old_invitee"]),
+        rescheduled_to=_booking_id(raw["new_invitee"]),
+        cancellation_reason=cancellation.get("reason"),
+        created_at=raw["created_at"],
+        marker=raw["tracking"]["utm_content"],
+        shared=shared,
+    )
+
+
+def _answered(raw: Any) -> list[Any]:
+    return sorted(raw["questions_and_answers"], key=lambda each: each["position"])
+
+
+def _booking_id(uri: str | None) -> str | None:
+    """Event and invitee, out of an invitee's URI."""
+    match = re.search(r"/scheduled_events/([^/]+)/invitees/([^/]+)$", uri or "")
+    return f"{match[1]}/{match[2]}" if match else None
+
+
+def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
+    """What Calendly can narrow: by status, by start, by the guest."""
+    latest, earliest = query.starts_before, query.ends_after and query.ends_after - longest
+    if query.resume_at is not None and query.newest_first:
+        latest = min(filter(None, (latest, query.resume_at)))
+    elif query.resume_at is not None:
+        earliest = max(filter(None, (earliest, query.resume_at)))
+    params: dict[str, Any] = {"sort": f"start_time:{'desc' if query.newest_first else 'asc'}"}
+    if query.live is not None:
+        params["status"] = "active" if query.live else "canceled"
+    if query.attendee_email:
+        params["invitee_email"] = query.attendee_email
+    if earliest is not None:
+        params["min_start_time"] = written(earliest)
+    if latest is not None:
+        params["max_start_time"] = written(latest)
+    return params

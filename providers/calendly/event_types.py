@@ -1,0 +1,142 @@
+"""Calendly's event types, their questions and locations, in our words and back. `raw` is an event type's JSON."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from providers.calendly.wire import uuid
+from schemas import EventType, EventTypeChange, InvalidRequest, Question
+
+QUESTION_TYPES = {
+    "string": "text",
+    "text": "long_text",
+    "phone_number": "phone",
+    "single_select": "choice",
+    "multi_select": "choices",
+}
+BUFFERS = (0, 5, 10, 15, 30, 45, 60, 90, 120, 150, 180)
+# A location is shown, and asked for, by its address where it has one, by its kind where it has none, and as
+# "kind: address" where the guest gives the address.
+BY_ADDRESS = ("physical", "custom")
+BY_GUEST = ("ask_invitee", "outbound_call")
+CONFERENCES = (
+    "google_conference",
+    "gotomeeting_conference",
+    "inbound_call",
+    "microsoft_teams_conference",
+    "webex_conference",
+    "zoom_conference",
+)
+# Two kinds have another name in an event than in a request (API reference, 2026-10).
+KIND_OF_TYPE = {"zoom": "zoom_conference", "gotomeeting": "gotomeeting_conference"}
+
+
+def event_type(raw: Any) -> EventType:
+    # For a round robin the host that it falls to has the location.
+    locations = () if raw["pooling_type"] == "round_robin" else raw["locations"] or ()
+    return EventType(
+        id=uuid(raw["uri"]),
+        title=raw["name"] or "Untitled",
+        slug=raw["slug"] or "",
+        durations_minutes=(raw["duration"],),
+        active=raw["active"],
+        description=raw["description_plain"],
+        booking_url=raw["scheduling_url"],
+        locations=tuple(place(each["kind"], each) for each in locations),
+        questions=tuple(_question(key, each) for key, each in asked(raw).items()),
+        buffer_before_minutes=raw.get("before_buffer"),
+        buffer_after_minutes=raw.get("after_buffer"),
+    )
+
+
+def asked(raw: Any) -> dict[str, Any]:
+    """The questions that are asked, each by a key made of its text, which is all that Calendly knows it by."""
+    questions = sorted(raw["custom_questions"], key=lambda each: each["position"])
+    return keyed([each for each in questions if each["enabled"]], "name")
+
+
+def keyed(items: Iterable[Any], name: str) -> dict[str, Any]:
+    keyed: dict[str, Any] = {}
+    for item in items:
+        key = plain = re.sub(r"\W+", "_", item[name].casefold()).strip("_")[:80] or "question"
+        number = 1
+        while key in keyed:
+            number += 1
+            key = f"{plain}_{number}"
+        keyed[key] = item
+    return keyed
+
+
+def _question(key: str, raw: Any) -> Question:
+    choices, kind = raw["answer_choices"] or (), QUESTION_TYPES.get(raw["type"], "text")
+    if raw["include_other"]:  # any text will do
+        return Question(key=key, label=f"{raw['name']} ({', '.join(choices)}, …)", required=raw["required"])
+    return Question.model_validate(
+        {"key": key, "label": raw["name"], "type": kind, "required": raw["required"], "options": choices}
+    )
+
+
+def event_type_body(change: EventTypeChange) -> dict[str, Any]:
+    for name in ("buffer_before_minutes", "buffer_after_minutes"):
+        if getattr(change, name) not in (None, *BUFFERS):
+            raise InvalidRequest(f"{name}: this service takes {', '.join(map(str, BUFFERS))}.")
+    location = None
+    if change.location is not None:
+        known = change.location in (*CONFERENCES, *BY_GUEST)
+        location = [{"kind": change.location}] if known else [{"kind": "physical", "location": change.location}]
+    body = {
+        "name": change.title,
+        "duration": change.duration_minutes,
+        "description": change.description,
+        "locations": location,
+        "active": change.active,
+        "before_buffer": change.buffer_before_minutes,
+        "after_buffer": change.buffer_after_minutes,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def ignored(change: EventTypeChange, saved: EventType) -> list[str]:
+    """What was asked for and is not so."""
+    same = {
+        "title": saved.title,
+        "duration_minutes": saved.durations_minutes[0],
+        "active": saved.active,
+        "buffer_before_minutes": saved.buffer_before_minutes,
+        "buffer_after_minutes": saved.buffer_after_minutes,
+    }
+    return [name for name, value in same.items() if getattr(change, name) not in (None, value)]
+
+
+def place(kind: str, raw: Any) -> str:
+    address = raw.get("location")
+    return str(address) if address and kind in BY_ADDRESS else kind
+
+
+def chosen(raw: Any, wanted: str | None) -> dict[str, Any] | None:
+    """The location to book: one of the event type's, as Calendly wants it. Raises InvalidRequest."""
+    kinds = () if raw["pooling_type"] == "round_robin" else raw["locations"] or ()
+    if not kinds:
+        if wanted is not None:
+            raise InvalidRequest("location: this event type sets it itself. Leave it out.")
+        return None
+    for each in kinds:
+        kind, shown = each["kind"], place(each["kind"], each)
+        if kind in BY_GUEST:
+            given, colon, address = (wanted or "").partition(":")
+            if colon and given.strip() == kind and address.strip():
+                return {"kind": kind, "location": address.strip()}
+        elif wanted is None or wanted.casefold() == shown.casefold():
+            return {"kind": kind, "location": shown} if kind in BY_ADDRESS else {"kind": kind}
+    takes = " or ".join(f'"{kind}: …"' if kind in BY_GUEST else kind for kind in (place(e["kind"], e) for e in kinds))
+    raise InvalidRequest(f"location: this event type takes {takes}.")
+
+
+def where(raw: Any) -> tuple[str | None, str | None]:
+    """Where an event is, in the words that book it, and the link to join it."""
+    if not raw:
+        return None, None
+    kind = KIND_OF_TYPE.get(raw["type"], raw["type"])
+    address = raw.get("location")
+    shown = f"{kind}: {address}" if kind in BY_GUEST and address else place(kind, raw)
+    return shown, raw.get("join_url")
