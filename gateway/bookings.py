@@ -202,15 +202,20 @@ class Bookings:
 
     async def newest(self, provider: Provider, id: str) -> Booking:
         """The booking that an id stands for: where it was moved, the one it was moved to."""
-        seen: set[str] = set()
+        moves, seen = self._gateway.moves, {id}
         while True:
-            seen.add(id)
-            if provider.rebooks:
-                id = (await self._gateway.moves.newest(provider.account, [id])).get(id, id)
-            booking = await reading(provider, provider.get_booking(id))
-            onward = booking.rescheduled_to
-            if booking.status in LIVE or onward is None or onward in seen:
-                return booking
+            try:
+                booking = await reading(provider, provider.get_booking(id))
+            except NotFound:  # some services forget what was moved
+                if (onward := await moves.newest(provider.account, id)) is None or onward in seen:
+                    raise
+            else:
+                if booking.status in LIVE:
+                    return booking
+                onward = booking.rescheduled_to or await moves.newest(provider.account, id)
+                if onward is None or onward in seen:
+                    return booking
+            seen.add(onward)
             id = onward
 
     def must_be_ahead(self, start: datetime) -> None:
@@ -244,7 +249,7 @@ def _unlike(booking: Booking, request: BookingRequest) -> str | None:
 
 
 def _is_alike(booking: Booking, request: BookingRequest) -> bool:
-    is_same_guest = booking.attendees[0].email.lower() == request.attendee_email.lower()
+    is_same_guest = request.attendee_email.lower() in [each.email.lower() for each in booking.attendees[:1]]
     return is_same_guest and (booking.event_type_id, booking.start) == (request.event_type_id, request.start)
 
 
@@ -255,7 +260,7 @@ def _has_answer(booking: Booking, response: BookingResponse) -> bool:
         case "decline":
             return booking.status == "declined"
         case "no_show" | "clear_no_show":
-            return bool(booking.attendees[0].no_show) == (response == "no_show")
+            return any(each.no_show for each in booking.attendees[:1]) == (response == "no_show")
         case "tentative":
             return any(each.response == "tentative" for each in booking.attendees)
 

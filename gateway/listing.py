@@ -83,10 +83,10 @@ class Listing:
 
     async def _with_moves(self, provider: Provider, found: list[Entry]) -> list[Entry]:
         """What was moved by booking anew says where to: its service does not know."""
-        gone = [booking.id for _, booking, _ in found if booking.status not in LIVE]
-        if not (provider.rebooks and gone):
+        gone = [booking.id for _, booking, _ in found if booking.status not in LIVE and not booking.rescheduled_to]
+        if not gone:
             return found
-        to = await self._gateway.moves.newest(provider.account, gone)
+        to = await self._gateway.moves.of(provider.account, gone)
         return [(at, _moved(booking, to.get(booking.id)), shown) for at, booking, shown in found]
 
 

@@ -53,7 +53,10 @@ class Moving:
             bookings.must_be_ahead(at)
             if provider.rebooks:
                 return await self._rebook(provider, booking, at, reason)
-            return await provider.reschedule_booking(booking, at, reason)
+            moved = await provider.reschedule_booking(booking, at, reason)
+            if moved.id != booking.id:
+                await self._gateway.moves.add(provider.account, booking.id, moved.id)
+            return moved
 
         async def look(_: str, __: int) -> Booking | None:
             now = await bookings.newest(provider, booking.id)

@@ -30,6 +30,7 @@ class Faces(Mapping[str, type[Provider]]):
 
 PROVIDERS: Mapping[str, Mapping[str, type[Provider]]] = {
     "local": Faces(api="providers.local:Local"),
+    "calcom": Faces(api="providers.calcom.api:CalcomApi"),
     "calendly": Faces(api="providers.calendly.api:CalendlyApi"),
 }
 

@@ -5,7 +5,7 @@ They come from an account's configuration, where the tools only read them, or fr
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -31,6 +31,12 @@ def _key(text: str) -> str:
 
 
 Slug = Annotated[str, AfterValidator(_slug)]
+
+
+class Slugged(Model):
+    """For a service whose slugs are written like ours."""
+
+    slug: Slug
 
 
 class OwnQuestion(Model):
@@ -108,13 +114,18 @@ def made(change: EventTypeChange, taken: Sequence[str]) -> OwnEventType:
     """A new event type; its slug, where none is given, is made from the title and none of `taken`."""
     values: dict[str, Any] = change.model_dump(exclude_none=True)
     if "slug" not in values:
-        plain = unicodedata.normalize("NFKD", values["title"]).encode("ascii", "ignore").decode().lower()
-        base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "meeting"
-        values["slug"] = next(slug for slug in _numbered(base) if slug not in taken)
+        values["slug"] = free_slug(values["title"], taken)
     return checked(OwnEventType, values)
 
 
-def _numbered(base: str) -> Any:
+def free_slug(title: str, taken: Collection[str]) -> str:
+    """A slug made from a title, none of `taken`."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-") or "meeting"
+    return next(slug for slug in _numbered(base) if slug not in taken)
+
+
+def _numbered(base: str) -> Iterator[str]:
     yield base
     number = 2
     while True:

@@ -25,7 +25,7 @@ from providers.local.store import Store
 from providers.storage import Storage
 from providers.storage.tables import bookings, journal
 from schemas import Attendee, Booking
-from tests.emulators import calendly, toy
+from tests.emulators import calcom, calendly, toy
 from tests.emulators.wire import TOKEN
 from tests.toy import Nothing, Toy
 from tests.world import BERLIN, KINDS, Appointment, Clock, World
@@ -193,6 +193,12 @@ def _appointment(booking: Booking) -> Appointment:
     )
 
 
+class CalcomStage(Stage):
+    adapter = PROVIDERS["calcom"]["api"]
+    emulator = calcom
+    settings = {"auth": {"type": "bearer", "token": TOKEN}}
+
+
 class CalendlyStage(Stage):
     adapter = PROVIDERS["calendly"]["api"]
     emulator = calendly
@@ -201,6 +207,7 @@ class CalendlyStage(Stage):
 
 STAGES: dict[str, Callable[..., Stage]] = {
     "local": LocalStage,
+    "calcom": CalcomStage,
     "calendly": CalendlyStage,
     "toy": Stage,
     "nothing": NothingStage,

@@ -1,0 +1,1 @@
+"""Cal.com: `api`, its REST API."""

@@ -1,0 +1,265 @@
+"""Cal.com, API v2. https://cal.com/docs/api-reference/v2
+
+Quirks:
+- Each resource has a version of its own, named in a header; without it the server answers in old shapes or 404.
+- A move makes a new booking with a new uid and cancels the old one; each names the other. (API reference, 2026-03)
+- A taken slot is HTTP 400 and a sentence; 409 only if two book at the same moment. (source of July 2025)
+- Slots beyond the asked end may come back (cal.diy issue 24260, 2025-10), and an end of exactly 00:00:00 means the last
+  second of that day; so the end is asked for as the second before, and the gateway clips.
+- The grid of slots hangs on the zone they are asked in (issue 13376); they are always asked in the account's.
+- A list of bookings without a status has only what is to come; all of them are named.
+- The filter by e-mail address tells capitals from small letters, so it would miss bookings and is not used.
+- A host must give a reason to cancel.
+- An admin's key lists the bookings of the whole organization; those of others are left out here.
+- Busy times are told of named calendars only, and not of Cal.com's own bookings, which are added here.
+- In a PATCH, arrays replace those there are.
+"""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from providers.calcom import event_types, hours
+from providers.calcom.bookings import Me, body, booking, bookings, written
+from providers.calcom.client import NUMBER, CalcomClient
+from providers.own import Slugged, free_slug
+from providers.rest import an_id
+from schemas import (
+    LIVE,
+    Booking,
+    BookingQuery,
+    BookingRequest,
+    BookingResponse,
+    BusyTime,
+    EventType,
+    EventTypeChange,
+    Feature,
+    InvalidRequest,
+    Offer,
+    OutcomeUnknown,
+    ProviderDown,
+    Schedule,
+    ScheduleChange,
+    SchedulingLink,
+    TimeRange,
+    Unsupported,
+)
+from schemas.problems import checked
+
+PAGE = 100
+# No meeting takes longer, so what began before has ended.
+LONGEST = timedelta(days=2)
+SECOND = timedelta(seconds=1)
+NO_REASON = "No reason was given."
+
+
+class CalcomApi(CalcomClient):
+    only_emulated = True
+    gaps = {Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those."}
+    caveats = {
+        Feature.SAVE_EVENT_TYPE: "a location replaces all that the event type has.",
+        Feature.FIND_BUSY_TIMES: "from the calendars connected to Cal.com and this account's own bookings.",
+        Feature.CREATE_BOOKING: "a recurring event type books its whole series; the answer is the first meeting.",
+        Feature.RESCHEDULE_BOOKING: "a booking of another length than its event type's default may get that length.",
+        Feature.CANCEL_BOOKING: "of a series, one meeting alone.",
+    }
+
+    async def list_event_types(self) -> list[EventType]:
+        return [self.mapped(event_types.event_type, raw) for raw in await self.event_types()]
+
+    async def get_event_type(self, event_type_id: str) -> EventType:
+        return self.mapped(event_types.event_type, await self.event_type(event_type_id))
+
+    async def save_event_type(self, event_type_id: str | None, change: EventTypeChange) -> EventType:
+        if change.slug is not None:
+            checked(Slugged, {"slug": change.slug})
+        if event_type_id is not None:
+            now = await self.event_type(event_type_id)
+            said = event_types.body(change, now)
+            return await self.ask("PATCH", f"/event-types/{event_type_id}", event_types.event_type, json=said)
+        said = event_types.body(change)
+        if change.slug is None:
+            taken = [each["slug"] for each in await self.kept("event types", self.event_types)]
+            said["slug"] = free_slug(change.title or "", taken)
+        return await self.ask("POST", "/event-types", event_types.event_type, json=said)
+
+    async def delete_event_type(self, event_type_id: str) -> EventType:
+        was = await self.get_event_type(event_type_id)
+        await self.ask("DELETE", f"/event-types/{event_type_id}", lambda _: None)
+        return was
+
+    async def find_slots(
+        self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
+    ) -> Offer:
+        if duration_minutes is not None:
+            lengths = (await self.get_event_type(event_type_id)).durations_minutes
+            if duration_minutes not in lengths:
+                raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
+        me = await self.me()
+        params = {
+            "eventTypeId": an_id(event_type_id, "event type", NUMBER),
+            "start": written(window.start),
+            "end": written(window.end - SECOND),
+            "timeZone": me.time_zone,
+            "format": "range",
+        }
+        if duration_minutes is not None and len(lengths) > 1:
+            params["duration"] = str(duration_minutes)
+        if moving:
+            params["bookingUidToReschedule"] = moving.partition("/")[0]
+        found = await self.ask("GET", "/slots", hours.offer, params=params)
+        return found.model_copy(update={"time_zone": me.time_zone})
+
+    async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
+        query = BookingQuery(live=True, ends_after=window.start, starts_before=window.end)
+        own = {
+            (each.start, each.end): BusyTime(start=each.start, end=each.end, title=each.title, booking_id=each.id)
+            async for each in self.list_bookings(query)
+            if each.status in LIVE and window.overlaps(each.start, each.end)
+        }
+        calendars = await self.kept("calendars", lambda: self.ask("GET", "/calendars", hours.calendars))
+        if calendars is None:
+            raise ProviderDown(
+                "A calendar connected to Cal.com cannot be read there, so it is not known when its owner is busy. "
+                "Reconnect it on cal.com.",
+                account=self.account,
+            )
+        elsewhere: list[BusyTime] = []
+        if calendars:
+            query_string = _calendars_query(window, calendars)
+            elsewhere = await self.ask("GET", f"/calendars/busy-times?{query_string}", hours.busy_times)
+        # A booking of ours stands in the connected calendar too.
+        return [*own.values(), *(each for each in elsewhere if (each.start, each.end) not in own)]
+
+    async def create_booking(self, request: BookingRequest) -> Booking:
+        said = body(await self.event_type(request.event_type_id), request)
+        return await self.ask("POST", "/bookings", booking, json=said)
+
+    async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
+        me = await self.me()
+        params = _query(query, self.clock.now())
+        seen: set[str] = set()
+        skip = 0
+        while True:
+            found = await self.ask("GET", "/bookings", list, params={**params, "take": PAGE, "skip": skip})
+            for each in found:
+                for one in self.mapped(lambda raw: list(bookings(raw)), each) if _is_mine(each, me) else ():
+                    # Pages move on when a booking is made meanwhile.
+                    if one.id not in seen:
+                        seen.add(one.id)
+                        yield one
+            if len(found) < PAGE:
+                return
+            skip += PAGE
+
+    async def get_booking(self, booking_id: str) -> Booking:
+        uid, slash, seat = booking_id.partition("/")
+        if slash:
+            an_id(seat, "booking")
+        path = f"/bookings/{an_id(uid, 'booking')}"
+        return await self.ask("GET", path, lambda raw: booking(raw, seat or None))
+
+    async def reschedule_booking(self, old: Booking, start: datetime, reason: str | None) -> Booking:
+        uid, _, seat = old.id.partition("/")
+        said: dict[str, Any] = {"start": written(start)}
+        if old.status == "confirmed":
+            # So it stays confirmed, where its event type wants confirmation.
+            said["rescheduledBy"] = (await self.me()).email
+        if seat:
+            said["seatUid"] = seat
+        elif reason:
+            said["reschedulingReason"] = reason
+        moved = await self.ask("POST", f"/bookings/{uid}/reschedule", dict, json=said)
+        return self.mapped(lambda raw: _same_guest(raw, old) if seat else booking(raw), moved, OutcomeUnknown)
+
+    async def cancel_booking(self, old: Booking, reason: str | None) -> Booking:
+        uid, _, seat = old.id.partition("/")
+        said = {"cancellationReason": reason or NO_REASON, **({"seatUid": seat} if seat else {})}
+        await self.ask("POST", f"/bookings/{uid}/cancel", lambda _: None, json=said)
+        return old.model_copy(update={"status": "cancelled", "cancellation_reason": reason})
+
+    async def respond_to_booking(self, old: Booking, response: BookingResponse, reason: str | None) -> Booking:
+        uid, _, seat = old.id.partition("/")
+        if response in ("no_show", "clear_no_show"):
+            absent = response == "no_show"
+            guest, *others = old.attendees
+            said: dict[str, Any] = {"attendees": [{"email": guest.email, "absent": absent}]}
+            await self.ask("POST", f"/bookings/{uid}/mark-absent", lambda _: None, json=said)
+            return old.model_copy(update={"attendees": (guest.model_copy(update={"no_show": absent}), *others)})
+        if seat:
+            raise Unsupported(
+                "This is one seat of a meeting with others, who would be answered too. Do it on cal.com.",
+                account=self.account,
+            )
+        if response == "confirm":
+            return await self.ask("POST", f"/bookings/{uid}/confirm", booking)
+        said = {"reason": reason} if reason else {}
+        declined = await self.ask("POST", f"/bookings/{uid}/decline", booking, json=said)
+        return declined.model_copy(update={"cancellation_reason": declined.cancellation_reason or reason})
+
+    async def list_schedules(self, event_type_id: str | None) -> list[Schedule]:
+        if event_type_id is None:
+            return await self.ask("GET", "/schedules", lambda raw: [hours.schedule(each) for each in raw])
+        # Without one of its own it follows the default.
+        id = (await self.event_type(event_type_id))["scheduleId"] or "default"
+        return await self.ask("GET", f"/schedules/{id}", lambda raw: [hours.schedule(raw)] if raw else [])
+
+    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
+        path = f"/schedules/{an_id(schedule_id, 'schedule', NUMBER)}"
+        now = await self.ask("GET", path, hours.schedule)
+        return await self.ask("PATCH", path, hours.schedule, json=hours.body(change, change.applied_to(now)))
+
+    async def create_scheduling_link(self, event_type_id: str, single_use: bool) -> SchedulingLink:
+        if not single_use:
+            raw = await self.event_type(event_type_id)
+            return SchedulingLink(url=raw["bookingUrl"], single_use=False)
+        path = f"/event-types/{an_id(event_type_id, 'event type', NUMBER)}/private-links"
+        url = await self.ask("POST", path, lambda raw: str(raw["bookingUrl"]), json={"maxUsageCount": 1})
+        return SchedulingLink(url=url, single_use=True)
+
+
+def _is_mine(raw: Any, me: Me) -> bool:
+    people = [(str(each.get("id")), each["email"].lower()) for each in raw["hosts"]]
+    people += [("", each["email"].lower()) for each in raw["attendees"]]
+    return any(id == str(me.id) or email == (me.email or "").lower() for id, email in people)
+
+
+def _same_guest(raw: Any, old: Booking) -> Booking:
+    """A seat that was moved: it has a new uid, and its guest is the same."""
+    if raw.get("seatUid"):
+        return booking(raw)
+    email = old.attendees[0].email.lower()
+    return next(each for each in bookings(raw) if each.attendees[0].email.lower() == email)
+
+
+def _calendars_query(window: TimeRange, calendars: list[tuple[int, str]]) -> str:
+    """With brackets as they are: the server does not take them encoded. (Cal.com's own client, 2026-08)"""
+    days = {"dateFrom": f"{window.start:%Y-%m-%d}", "dateTo": f"{window.end - SECOND:%Y-%m-%d}", "timeZone": "UTC"}
+    named = (
+        f"calendarsToLoad[{index}][credentialId]={credential}&calendarsToLoad[{index}][externalId]={quote(id, safe='')}"
+        for index, (credential, id) in enumerate(calendars)
+    )
+    return "&".join([urlencode(days), *named])
+
+
+def _query(query: BookingQuery, now: datetime) -> dict[str, Any]:
+    """What Cal.com can narrow: by status and by start."""
+    over = [] if query.ends_after is not None and query.ends_after >= now - SECOND else ["past"]
+    live = ["unconfirmed"] if query.pending else ["upcoming", "unconfirmed", *over]
+    statuses = {True: live, False: ["cancelled"], None: ["upcoming", "unconfirmed", "past", "cancelled"]}[query.live]
+    params: dict[str, Any] = {
+        "status": ",".join(statuses),
+        "sortStart": "desc" if query.newest_first else "asc",
+    }
+    earliest = query.ends_after and query.ends_after - LONGEST
+    latest = query.starts_before and query.starts_before + LONGEST
+    if query.resume_at is not None and query.newest_first:
+        latest = min(filter(None, (latest, query.resume_at + LONGEST)))
+    elif query.resume_at is not None:
+        earliest = max(filter(None, (earliest, query.resume_at)))
+    if earliest is not None:
+        params["afterStart"] = written(earliest)
+    if latest is not None:
+        params["beforeEnd"] = written(latest)
+    return params

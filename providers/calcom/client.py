@@ -1,0 +1,97 @@
+"""Talking to Cal.com: the configuration, the version of each resource, who is signed in, and what its errors mean."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
+
+import httpx2
+from pydantic import field_validator
+
+from providers.base import AccountConfig, BearerAuth
+from providers.calcom.bookings import Me, me
+from providers.rest import RestConfig, RestProvider, an_id, said
+from schemas import Model, SchedulingError, SlotTaken
+
+T = TypeVar("T")
+
+NUMBER = r"\d{1,18}"
+# Prose, not codes: parts of sentences (source of July 2025, ee/bookings/2024-08-13/services/errors.service.ts).
+TAKEN = (
+    "already has booking at this time or is not available",
+    'can\'t be booked at the "start" time provided',
+    "booking_conflict_error",
+    "no more seats left",
+    "a record that already exists",
+)
+
+
+class ApiVersions(Model):
+    """The `cal-api-version` of each resource. https://cal.com/docs/api-reference/v2/v1-v2-differences (2026-08)"""
+
+    bookings: str = "2024-08-13"
+    event_types: str = "2024-06-14"
+    schedules: str = "2024-06-11"
+    slots: str = "2024-09-04"
+
+
+class CalcomConfig(RestConfig):
+    base_url: str = "https://api.cal.com"
+    auth: BearerAuth
+    api_versions: ApiVersions = ApiVersions()
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_version(cls, url: str) -> str:
+        return url.rstrip("/").removesuffix("/v2")
+
+
+class CalcomClient(RestProvider):
+    Config: ClassVar[type[AccountConfig]] = CalcomConfig
+    title = "Cal.com"
+    cool_down = 60.0
+
+    async def ask(self, method: str, path: str, into: Callable[[Any], T], **request: Any) -> T:
+        """`call`, in the version of that resource, for the data in the envelope."""
+        resource = path.split("/")[1].replace("-", "_")
+        version = getattr(self.config.api_versions, resource, None)
+        headers = {"cal-api-version": version} if version else {}
+        return await self.call(method, f"/v2{path}", lambda raw: into(raw["data"]), headers=headers, **request)
+
+    async def whoami(self) -> Me:
+        return self.keep("whoami", await self.ask("GET", "/me", me))
+
+    async def me(self) -> Me:
+        return cast(Me, await self.identity())
+
+    async def event_types(self) -> list[Any]:
+        found = await self.ask("GET", "/event-types", list)
+        for raw in found:
+            self.keep(("event type", str(raw["id"])), raw)
+        return self.keep("event types", found)
+
+    async def event_type(self, event_type_id: str) -> Any:
+        path = f"/event-types/{an_id(event_type_id, 'event type', NUMBER)}"
+        return await self.kept(("event type", event_type_id), lambda: self.ask("GET", path, dict))
+
+    def explain(self, response: httpx2.Response) -> type[SchedulingError] | None:
+        is_booking = "/bookings" in response.request.url.path
+        message = self.complaint(response).lower()
+        is_taken = response.status_code in (400, 409) and any(each in message for each in TAKEN)
+        return SlotTaken if is_booking and is_taken else None
+
+    def complaint(self, response: httpx2.Response) -> str:
+        body = said(response)
+        error = body.get("error")
+        if not isinstance(error, dict):
+            return str(body.get("message") or body.get("error_description") or error or response.text)
+        details = error.get("details")
+        wrong = details.get("errors") if isinstance(details, dict) else None
+        parts = [str(error.get("message") or error.get("code") or "")]
+        parts += [str(each.get("constraints") or each) for each in wrong or () if isinstance(each, dict)]
+        return "; ".join(parts)
+
+    def advise(self, response: httpx2.Response) -> str | None:
+        if response.status_code == 403:
+            return "Use a key whose user owns this, or one that has the missing scope."
+        if "cal-api-version" in response.text:
+            return "Set the account's api_versions to what this server takes."
+        return None
