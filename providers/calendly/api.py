@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from providers.calendly.bookings import booking_body, events_query, expected_event
+from providers.calendly.bookings import booking_body, events_query, expected_event, may_be_meant
 from providers.calendly.client import CalendlyClient, resource
 from providers.calendly.event_types import event_type, event_type_body, ignored
 from providers.calendly.hours import busy_times, event_type_rules, rules, schedule, starts
@@ -155,8 +155,7 @@ class CalendlyApi(CalendlyClient):
             del params["status"]
         batch: list[Any] = []
         async for event in self.pages("/scheduled_events", params):
-            seats = event["invitees_counter"]
-            if query.live is False and event["status"] == "active" and seats["total"] == seats["active"]:
+            if not self.mapped(lambda raw: may_be_meant(raw, query), event):
                 continue
             batch.append(event)
             if len(batch) == EVENTS_AT_ONCE:

@@ -1,7 +1,7 @@
 """Calendly's events and their invitees as bookings, and a booking as a request. `raw` is an invitee's JSON."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from providers.calendly.event_types import asked, chosen, keyed, where
@@ -118,3 +118,11 @@ def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
     if latest is not None:
         params["max_start_time"] = written(latest)
     return params
+
+
+def may_be_meant(raw: Any, query: BookingQuery) -> bool:
+    """Whether an event needs to be asked for its invitees: each costs a request."""
+    seats = raw["invitees_counter"]
+    if query.live is False and raw["status"] == "active" and seats["total"] == seats["active"]:
+        return False
+    return query.ends_after is None or datetime.fromisoformat(raw["end_time"]) > query.ends_after

@@ -98,13 +98,14 @@ def booking_id(world: World, appointment: str) -> str:
 
 
 class Calcom(Catalog):
-    def _show(self, uid: str) -> dict[str, Any]:
-        ids = self._meetings()[uid]
+    def _show(self, uid: str, all: Mapping[str, list[str]] | None = None, number: int | None = None) -> dict[str, Any]:
+        """A booking; whoever shows many gives all meetings, and its number."""
+        ids = (all or self._meetings())[uid]
         each = self._world.appointments
         # A seat given up is gone; those of a meeting that was cancelled as a whole stay (calcom source, 2025-07)
         seats = [id for id in ids if each[id].live] or [id for id in ids if id not in self._left] or ids[-1:]
         first = each[seats[0]]
-        id = 1 + list(each).index(ids[0])
+        id = number or 1 + list(each).index(ids[0])
         type_id = int(event_type_id(self._world, first.kind)) if first.kind in self._world.kinds else None
         return shapes.booking(self._world, id, uid, type_id, seats, self._noted)
 
@@ -140,7 +141,8 @@ class Calcom(Catalog):
 
     async def bookings(self, request: Request) -> Answer:
         query = request.query_params
-        found = [self._show(uid) for uid in self._meetings()]
+        all, numbers = self._meetings(), {id: number for number, id in enumerate(self._world.appointments, 1)}
+        found = [self._show(uid, all, numbers[ids[0]]) for uid, ids in all.items()]
         if self._colleagues:
             found.insert(0, shapes.colleague_booking(self._world))
         now = stamp(self._world.clock.now())

@@ -334,16 +334,16 @@ class Service:
             raise missing()
         found = []
         for uuid, ids in self._events().items():
-            each = shapes.event(self.world, self.records, uuid, ids)
-            start = datetime.fromisoformat(each["start_time"])
+            start = self.world.appointments[ids[0]].start
             emails = {self.world.appointments[id].email.lower() for id in ids}
             if (
-                query.get("status", each["status"]) == each["status"]
-                and ("invitee_email" not in query or query["invitee_email"].lower() in emails)
+                ("invitee_email" not in query or query["invitee_email"].lower() in emails)
                 and ("min_start_time" not in query or datetime.fromisoformat(query["min_start_time"]) <= start)
                 and ("max_start_time" not in query or start <= datetime.fromisoformat(query["max_start_time"]))
             ):
-                found.append(each)
+                each = shapes.event(self.world, self.records, uuid, ids)
+                if query.get("status", each["status"]) == each["status"]:
+                    found.append(each)
         return shapes.page(request, shapes.in_order(found, query.get("sort", "start_time:asc")))
 
     async def event(self, request: Request) -> Response:

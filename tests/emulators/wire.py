@@ -1,10 +1,12 @@
 """What every emulator shares: it records each request, checks it, and misbehaves when told to.
 
 A failure is an exception to raise in place of answering (the connection breaks) or a `Starlette` response to give.
-`Lost` lets the request take effect and then breaks the connection, as a network does that eats an answer.
+`Lost` lets the request take effect and then breaks the connection, as a network does that eats an answer; `Altered`
+lets it take effect and changes the answer.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import httpx2
@@ -22,6 +24,13 @@ TOKEN = "s3cret-t0ken"
 
 class Lost(Exception):
     """The request is carried out and its answer never arrives."""
+
+
+class Altered(Exception):
+    """The request is carried out, and its answer's JSON is changed on the way back."""
+
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        self.change = change
 
 
 class Dialect(Protocol):
@@ -84,7 +93,7 @@ def serve(world: World, routes: list[Route], dialect: Dialect | None = None) -> 
         if isinstance(failure, Response):
             await failure(scope, receive, send)
             return
-        if isinstance(failure, Exception) and not isinstance(failure, Lost):
+        if isinstance(failure, Exception) and not isinstance(failure, Lost | Altered):
             raise failure
         try:
             headers = dialect.limits(world.allowance, *world.spend())
@@ -96,6 +105,10 @@ def serve(world: World, routes: list[Route], dialect: Dialect | None = None) -> 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(headers)
+                if isinstance(failure, Altered):
+                    del MutableHeaders(scope=message)["content-length"]
+            elif isinstance(failure, Altered) and message["body"]:
+                message["body"] = json.dumps(failure.change(json.loads(message["body"]))).encode()
             await send(message)
 
         await (stopped or app)(
