@@ -182,6 +182,7 @@ def _appointment(booking: Booking) -> Appointment:
         end=booking.end,
         email=guest.email,
         name=guest.name,
+        zone=guest.time_zone or "",
         status=booking.status,
         guests=tuple(each.email for each in others),
         answers=booking.answers,

@@ -89,6 +89,14 @@ async def test_a_local_start_is_read_in_the_guests_zone(agent: Agent, stage: Sta
 
 
 @behaviour(Feature.CREATE_BOOKING)
+async def test_a_guest_keeps_their_own_zone(agent: Agent, stage: Stage) -> None:
+    booked = await agent.create_booking(**booking(stage, attendee_time_zone="Asia/Tokyo"))
+    assert (booked["start"], booked["time_zone"]) == (TEN.isoformat(), "Europe/Berlin")
+    assert booked["attendees"][0]["time_zone"] == "Asia/Tokyo"
+    assert [(each.start, each.zone) for each in await stage.appointments()] == [(TEN, "Asia/Tokyo")]
+
+
+@behaviour(Feature.CREATE_BOOKING)
 async def test_the_same_request_twice_is_one_booking(agent: Agent, stage: Stage) -> None:
     first = await agent.create_booking(**booking(stage))
     assert await agent.create_booking(**booking(stage)) == first
@@ -331,6 +339,27 @@ async def test_pages_of_bookings_together_are_the_whole(agent: Agent, stage: Sta
     assert len(whole) == 9
     with pytest.raises(InvalidRequest):
         await agent.list_bookings(status="all", **cursor)
+
+
+@behaviour(Feature.LIST_BOOKINGS)
+@pytest.mark.parametrize("transport", ["memory"], indirect=True)
+@pytest.mark.parametrize(("status", "newest_first"), [("upcoming", False), ("cancelled", True)])
+async def test_a_list_is_whole_beyond_two_pages_of_the_service(
+    agent: Agent, stage: Stage, status: str, newest_first: bool
+) -> None:
+    starts = [start for _, start in zip(range(230), stage.world.free("intro", MONDAY, MONDAY + 30 * DAY), strict=False)]
+    of = {"status": "cancelled"} if newest_first else {}
+    for start in starts:
+        await stage.book("intro", start, f"guest{start.timestamp():.0f}@example.com", **of)
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await agent.list_bookings(status=status, limit=200, **cursor)
+        found += [each["start"] for each in page["bookings"]]
+        if "next_cursor" not in page:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == [start.isoformat() for start in (reversed(starts) if newest_first else starts)]
 
 
 @behaviour(Feature.RESCHEDULE_BOOKING)

@@ -1,6 +1,6 @@
 """What every account owes about slots and busy times."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from schemas import Feature, InvalidRequest, NotFound
 from tests.agent import Agent
 from tests.behaviour import behaviour
 from tests.stages import ACCOUNT, Stage
-from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN
+from tests.world import BEGIN, BERLIN, ELEVEN, MONDAY, NINE, TEN
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +130,17 @@ async def test_times_are_shown_in_the_zone_that_was_asked_for(agent: Agent, stag
         ("2030-01-07T23:00:00+13:00", "Monday"),
         ("2030-01-07T23:30:00+13:00", "Monday"),
         ("2030-01-08T00:00:00+13:00", "Tuesday"),
+    ]
+
+
+@behaviour(Feature.FIND_SLOTS)
+async def test_hours_stay_where_they_are_when_clocks_change(agent: Agent, stage: Stage) -> None:
+    friday = datetime(2030, 3, 29, tzinfo=BERLIN)
+    found = await agent.find_slots(event_type_ids=[stage.review], **window(friday, friday + 4 * DAY))
+    assert starts(found) == [at.isoformat() for at in stage.world.free("review", friday, friday + 4 * DAY)]
+    assert [start for start in starts(found) if "T09" in start] == [
+        "2030-03-29T09:00:00+01:00",
+        "2030-04-01T09:00:00+02:00",
     ]
 
 

@@ -96,7 +96,11 @@ class Toy(RestProvider):
         body = {
             "kind": request.event_type_id,
             "from": request.start.isoformat(),
-            "guest": {"name": request.attendee_name, "email": request.attendee_email},
+            "guest": {
+                "name": request.attendee_name,
+                "email": request.attendee_email,
+                "zone": request.attendee_time_zone,
+            },
             "others": request.guests,
             "answers": request.answers,
             "notes": request.notes,
@@ -168,7 +172,9 @@ def _booking(raw: Any) -> Booking:
         start=raw["from"],
         end=raw["to"],
         attendees=(
-            Attendee(name=guest["name"], email=guest["email"], no_show=guest["missed"] or None),
+            Attendee(
+                name=guest["name"], email=guest["email"], time_zone=guest["zone"], no_show=guest["missed"] or None
+            ),
             *(Attendee(name=email, email=email) for email in raw["others"]),
         ),
         answers=raw["answers"],

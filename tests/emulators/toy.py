@@ -24,7 +24,7 @@ def app(world: World) -> ASGIApp:
             "state": each.status,
             "from": each.start.isoformat(),
             "to": each.end.isoformat(),
-            "guest": {"name": each.name, "email": each.email, "missed": each.no_show},
+            "guest": {"name": each.name, "email": each.email, "zone": each.zone, "missed": each.no_show},
             "others": list(each.guests),
             "answers": each.answers,
             "notes": each.notes,
@@ -70,7 +70,13 @@ def app(world: World) -> ASGIApp:
         guest = body["guest"]
         try:
             id = world.book(
-                body["kind"], start, guest["email"], name=guest["name"], guests=tuple(body["others"]), **details
+                body["kind"],
+                start,
+                guest["email"],
+                name=guest["name"],
+                zone=guest["zone"],
+                guests=tuple(body["others"]),
+                **details,
             )
         except Taken:
             return problem(409, "taken")
