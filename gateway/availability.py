@@ -86,11 +86,11 @@ class Availability:
             next_cursor=page.next(_position(slots[limit - 1]), failed) if more else None,
         )
 
-    async def _moving(self, booking_id: str | None) -> "Moving | None":
+    async def _moving(self, booking_id: str | None) -> "BeingMoved | None":
         if booking_id is None:
             return None
         provider, booking = await self._gateway.bookings.find(booking_id, Feature.GET_BOOKING)
-        return Moving(provider.account, booking)
+        return BeingMoved(provider.account, booking)
 
     async def find_busy_times(
         self, start: str, end: str, names: Sequence[str] | None, time_zone: str | None
@@ -136,7 +136,7 @@ OfferedSlot = tuple[datetime, str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
+class BeingMoved:
     """The booking that is about to be moved, and its account."""
 
     account: str
@@ -157,7 +157,7 @@ def _reach(slots: Sequence[OfferedSlot]) -> TimeRange:
 
 
 def _free(
-    slots: Sequence[OfferedSlot], busy: Mapping[str, Sequence[BusyTime]], moving: Moving | None
+    slots: Sequence[OfferedSlot], busy: Mapping[str, Sequence[BusyTime]], moving: BeingMoved | None
 ) -> list[OfferedSlot]:
     """The slots that meet no busy time."""
     spans = merged(

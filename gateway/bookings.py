@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from gateway.core import Gateway
 
 
+CLOCKS_APART = 60
+"""By how many seconds a service's clock may differ from ours."""
+
+
 class Bookings:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
@@ -65,21 +69,32 @@ class Bookings:
         )
         provider.require(*request.features)
 
+        repeated = False
+
         async def send(marker: str) -> Booking:
             await self.check(provider, request)
             await self.must_have_room(provider, 1, but=marker)
+            await self._gateway.journal.hold(marker)
             return await provider.create_booking(request.model_copy(update={"marker": marker}))
 
         async def look(marker: str, since: int) -> Booking | None:
             return await self.made(provider, request, marker, since)
 
         async def again(booking_id: str) -> Booking | None:
+            nonlocal repeated
+            repeated = True
             try:
                 booking = await self.newest(provider, booking_id)
             except NotFound:
-                return None
+                if idempotency_key is None:
+                    repeated = False
+                    return None
+                raise InvalidRequest(
+                    "idempotency_key: made a booking that is not to be found any more. Use a new key to book again."
+                ) from None
             still = booking.id == booking_id and booking.status in LIVE and booking.start == at
-            return booking if idempotency_key is not None or still else None
+            repeated = idempotency_key is not None or still
+            return booking if repeated else None
 
         instant = at.timestamp()
         booking = await self._gateway.write_once(
@@ -92,7 +107,8 @@ class Bookings:
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
         )
-        return BookingAnswer.of(provider.account, booking, account_zone, _unlike(booking, request))
+        note = _unlike(booking, request) if repeated else None
+        return BookingAnswer.of(provider.account, booking, account_zone, note)
 
     async def check(self, provider: Provider, request: BookingRequest) -> None:
         """Everything that can be known to be wrong before it is sent."""
@@ -104,6 +120,7 @@ class Bookings:
         if request.duration_minutes is not None and request.duration_minutes not in lengths:
             raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
         check_answers(event_type.questions, request.answers)
+        await reading(provider, provider.check_booking(request))
 
     async def must_have_room(self, provider: Provider, bookings: int, *, but: str = "") -> None:
         """Whether the service lets us make so many more bookings now. Raises RateLimited."""
@@ -135,9 +152,15 @@ class Bookings:
                     return booking
                 if not booking.marker and _is_alike(booking, request):
                     alike.append(booking)
-        if any(booking.created_at is None for booking in alike):
-            raise OutcomeUnknown("There is such a booking, but not when it was made.")
-        return next((each for each in alike if each.created_at and each.created_at.timestamp() >= since), None)
+        for booking in alike:
+            made = booking.created_at.timestamp() if booking.created_at else None
+            if made is not None and made >= since:
+                return booking
+            if made is None or made >= since - CLOCKS_APART:
+                raise OutcomeUnknown("There is such a booking, and no telling whether this request made it.")
+        if not await provider.lists(request):
+            raise OutcomeUnknown("It may have fallen to a host whose bookings are not seen here.")
+        return None
 
     async def get(self, booking_id: str, time_zone: str | None) -> BookingAnswer:
         tz = a_zone(time_zone)
@@ -151,14 +174,24 @@ class Bookings:
         if booking.status not in LIVE:
             return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
         self.must_be_live(booking)
-        cancelled = await self.call_off(provider, booking, reason)
+        try:
+            cancelled = await self.call_off(provider, booking, reason)
+        except InvalidRequest:
+            cancelled = await reading(provider, provider.get_booking(booking.id))
+            if cancelled.status in LIVE:
+                raise
+            note = f"It was {cancelled.status} already."  # by somebody else, meanwhile
+            return BookingAnswer.of(provider.account, cancelled, tz, note, asked_for)
         return BookingAnswer.of(provider.account, cancelled, tz, asked_for=asked_for)
 
     async def call_off(self, provider: Provider, booking: Booking, reason: str | None) -> Booking:
         """Cancel a live booking."""
 
         async def look(_: str, __: int) -> Booking | None:
-            now = await provider.get_booking(booking.id)
+            try:
+                now = await provider.get_booking(booking.id)
+            except NotFound:  # as a seat is that was given up
+                return booking.model_copy(update={"status": "cancelled", "cancellation_reason": reason})
             return None if now.status in LIVE else now
 
         request = [booking.id, reason]

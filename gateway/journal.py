@@ -21,13 +21,13 @@ from providers import Clock
 from providers.slots import seconds
 from providers.storage import Storage
 from providers.storage.tables import journal
-from schemas import InvalidRequest, OutcomeUnknown, SchedulingError
+from schemas import InvalidRequest, OutcomeUnknown, ProviderDown, SchedulingError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-WAIT = 90.0
-"""How long a request waits for its twin, in seconds; longer than any write may take."""
+WAIT = 180.0
+"""How long a request waits for its twin, in seconds; longer than it may take to send a write and to look for it."""
 
 UNSETTLED = (
     "The same request was sent before and its outcome is not known. It may have happened: look with list_bookings "
@@ -84,7 +84,7 @@ class Journal:
             now = seconds(self._clock.now())
             if holder is None:
                 continue
-            if holder.created + intent.keep <= now:
+            if holder.created + intent.keep <= now and holder.outcome == "done":
                 await self._release(holder)
             elif holder.digest != intent.digest:
                 raise InvalidRequest("idempotency_key: was used with other arguments. Use a new one for a new request.")
@@ -92,8 +92,8 @@ class Journal:
                 if (made := await again(holder.reference or "")) is not None:
                     return made
                 await self._release(holder)
-            elif holder.outcome == "unknown" or waited >= WAIT or holder.updated + WAIT <= now:
-                await self._look(holder, intent, look)
+            elif holder.outcome == "unknown" or holder.updated + WAIT <= now:
+                await self._settle_by_looking(holder, intent, look)
             else:
                 await self._clock.sleep(pause)
                 waited, pause = waited + pause, min(pause * 2, 0.5)
@@ -110,7 +110,15 @@ class Journal:
         async with self._storage.read() as connection:
             return sorted(await connection.scalars(made))
 
-    async def _look(self, holder: Row[Any], intent: Intent, look: Look[Any] | None) -> None:
+    async def hold(self, marker: str) -> None:
+        """Say that a write is about to be sent now. Raises ProviderDown if it was given up for lost meanwhile."""
+        mine = update(journal).where(journal.c.id == marker, journal.c.outcome == "sent")
+        async with self._storage.write() as connection:
+            held = await connection.execute(mine.values(updated=seconds(self._clock.now())))
+        if held.rowcount == 0:
+            raise ProviderDown("This took too long and was given up before anything was sent. Try again.")
+
+    async def _settle_by_looking(self, holder: Row[Any], intent: Intent, look: Look[Any] | None) -> None:
         """Settle a write that nobody saw the end of."""
         if look is None:
             raise OutcomeUnknown(UNSETTLED, account=intent.account)

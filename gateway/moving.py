@@ -6,8 +6,9 @@ blocks the new; if the new one cannot be had then, the old time is booked again.
 journal.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from gateway.times import an_instant
 from providers import Provider
 from schemas import (
     LIVE,
+    Answer,
     Booking,
     BookingRequest,
     EventType,
@@ -24,14 +26,23 @@ from schemas import (
     InvalidRequest,
     NotFound,
     OutcomeUnknown,
+    ProviderDown,
+    RateLimited,
     SchedulingError,
+    SlotTaken,
     Unsupported,
 )
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
 
+T = TypeVar("T")
+
 MOVED = "Moved to another time."
+TAKEN_BACK = "Taken back: the booking stays at its time."
+# Seconds before a step is tried again: the longer, the more is lost if it fails.
+BOOKING, CANCELLING, RESTORING = (2.0,), (2.0, 8.0), (2.0, 8.0, 30.0)
+LONGEST_PAUSE = 60.0
 REQUESTS = 8
 """What booking anew, cancelling and putting back may take together."""
 
@@ -50,6 +61,8 @@ class Moving:
 
         async def send(_: str) -> Booking:
             bookings.must_be_live(booking)
+            if booking.start == at:
+                return booking
             bookings.must_be_ahead(at)
             if provider.rebooks:
                 return await self._rebook(provider, booking, at, reason)
@@ -84,6 +97,7 @@ class Moving:
 
     async def _rebook(self, provider: Provider, booking: Booking, at: datetime, reason: str | None) -> Booking:
         bookings = self._gateway.bookings
+        provider.forget()
         event_type = await self._event_type(provider, booking)
         anew = await self._request(provider, booking, event_type, at)
         try:
@@ -94,6 +108,11 @@ class Moving:
                 error.message += f" The guest can move it at {booking.reschedule_url}."
             raise
         touches = _touch(event_type, booking, at)
+        if touches and booking.start <= self._gateway.clock.now():
+            raise InvalidRequest(
+                "The meeting has begun. To be moved that little it would have to be cancelled first, and could not be "
+                "put back. Move it further."
+            )
         provider.must_take(REQUESTS)
         await bookings.must_have_room(provider, 2 if touches else 1)
         if not touches:
@@ -109,7 +128,7 @@ class Moving:
         old_id, new_id = (routed(provider.account, each.id) for each in (booking, made))
         both = f"It is booked at the new time, as {new_id}, but the old booking {old_id}"
         try:
-            await bookings.call_off(provider, booking, reason)
+            await self._insist(CANCELLING, lambda: bookings.call_off(provider, booking, reason))
         except OutcomeUnknown:
             _stop(
                 provider,
@@ -119,10 +138,10 @@ class Moving:
             )
         except SchedulingError as error:
             try:
-                await bookings.call_off(provider, made, "Taken back: the booking stays at its time.")
+                await self._insist(RESTORING, lambda: bookings.call_off(provider, made, TAKEN_BACK))
             except SchedulingError:
                 _stop(provider, f"{both} could not be cancelled: cancel one of the two.", old_id, new_id)
-            error.message = f"{error.message} The new time was given back; the booking stays as it was."
+            error.message = f"{error.message} The new time was given back; the booking is as it was."
             raise
         await self._gateway.moves.add(provider.account, booking.id, made.id)
         return made
@@ -134,12 +153,12 @@ class Moving:
         old_id = routed(provider.account, booking.id)
         gone = f"The old booking {old_id} was cancelled to make room"
         try:
-            made = await self._book(provider, anew)
+            made = await self._insist(BOOKING, lambda: self._book(provider, anew))
         except OutcomeUnknown:
             _stop(provider, f"{gone}; whether the new time is booked is not known: look with list_bookings.", old_id)
         except SchedulingError as error:
             try:
-                restored = await self._book(provider, old)
+                restored = await self._insist(RESTORING, lambda: self._book(provider, old))
             except SchedulingError as again:
                 what = (
                     "may or may not be booked again" if isinstance(again, OutcomeUnknown) else "could not be had again"
@@ -158,6 +177,18 @@ class Moving:
         await self._gateway.moves.add(provider.account, booking.id, made.id)
         return made
 
+    async def _insist(self, pauses: Sequence[float], step: Callable[[], Awaitable[T]]) -> T:
+        """A step that nothing else may stop halfway: tried again where it surely did not happen.
+
+        A slot may be free a moment after its booking was cancelled.
+        """
+        for pause in pauses:
+            try:
+                return await step()
+            except (RateLimited, ProviderDown, SlotTaken) as error:
+                await self._gateway.clock.sleep(min(max(pause, error.retry_after or 0), LONGEST_PAUSE))
+        return await step()
+
     async def _book(self, provider: Provider, request: BookingRequest) -> Booking:
         async def send(marker: str) -> Booking:
             return await provider.create_booking(request.model_copy(update={"marker": marker}))
@@ -170,9 +201,10 @@ class Moving:
 
     async def _event_type(self, provider: Provider, booking: Booking) -> EventType:
         elsewhere = f" The guest can move it at {booking.reschedule_url}." if booking.reschedule_url else ""
-        if booking.shared:
+        if booking.shared or booking.bound:
+            why = booking.bound or "it is one seat of a meeting with others"
             raise Unsupported(
-                f"This is one seat of a meeting with others, which cannot be moved alone here.{elsewhere}",
+                f"It can only be moved by booking it anew, and that will not do: {why}.{elsewhere}",
                 account=provider.account,
             )
         try:
@@ -201,7 +233,7 @@ class Moving:
             "attendee_name": guest.name,
             "attendee_email": guest.email,
             "guests": [each.email for each in others],
-            "answers": booking.answers,
+            "answers": {key: _asked(answer, event_type, key) for key, answer in booking.answers.items()},
             "location": booking.location if event_type.locations else None,
             "notes": booking.notes,
         }
@@ -209,6 +241,12 @@ class Moving:
             return BookingRequest.model_validate({**same, "attendee_time_zone": guest.time_zone})
         except ValidationError:  # of the zone, which the service knows by a name that we do not
             return BookingRequest.model_validate({**same, "attendee_time_zone": (await zone_of(provider)).key})
+
+
+def _asked(answer: Answer, event_type: EventType, key: str) -> Answer:
+    """An answer as it was given: several choices come back as lines."""
+    several = any(each.key == key and each.type == "choices" for each in event_type.questions)
+    return tuple(answer.splitlines()) if several and isinstance(answer, str) else answer
 
 
 def _touch(event_type: EventType, booking: Booking, at: datetime) -> bool:

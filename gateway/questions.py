@@ -1,5 +1,6 @@
 """Whether the answers to an event type's questions will do, before anything is sent."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from schemas import Answer, InvalidRequest, Question
@@ -31,8 +32,10 @@ def _trouble(question: Question, answer: Answer) -> str | None:
         return f"takes {' or '.join(question.options)}"
     if question.type == "number":
         try:
-            float(str(given[0]))
+            number = float(str(given[0]))
         except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
             return "takes a number"
     if question.type == "boolean" and not isinstance(given[0], bool) and str(given[0]).lower() not in _YES_NO:
         return "takes true or false"

@@ -110,6 +110,9 @@ class Provider:
             if feature in self.gaps:
                 raise Unsupported(f"{feature}: {self.gaps[feature]}", account=self.account)
 
+    def forget(self) -> None:
+        """Drop what is remembered of the service, for a request that must not rest on it."""
+
     def must_take(self, requests: int) -> None:
         """Raise RateLimited if the service is known to take fewer requests for now."""
 
@@ -146,6 +149,13 @@ class Provider:
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         """When the owner is not free."""
         raise NotImplementedError
+
+    async def check_booking(self, request: BookingRequest) -> None:
+        """Raise InvalidRequest for what the service is known to refuse. Nothing is sent that changes anything."""
+
+    async def lists(self, request: BookingRequest) -> bool:
+        """Whether `list_bookings` shows what this request makes, whoever becomes its host."""
+        return True
 
     async def create_booking(self, request: BookingRequest) -> Booking:
         """Book. SlotTaken if the time is not on offer (any more)."""

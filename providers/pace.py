@@ -13,8 +13,11 @@ from email.utils import parsedate_to_datetime
 from providers.clock import Clock
 
 _RESET = re.compile(r"(x-)?ratelimit-reset(-[\w-]+)?")
-# Services that give a moment give one after 2001, those that give seconds give fewer.
-_AN_EPOCH = 1e9
+LONGEST = 3600.0
+"""No limit is believed to last longer, in seconds."""
+
+# A day has fewer seconds; a moment has more, in seconds or in milliseconds.
+_AN_EPOCH, _IN_MILLISECONDS = 1e6, 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Pace:
         self._clock = clock
         # How many are left of each limit, and the second of the epoch until which that holds.
         self._left: dict[str, tuple[float, float]] = {}
+        self._stopped = 0.0
 
     def took(self) -> None:
         """A request is on its way; its answer will say better."""
@@ -39,16 +43,17 @@ class Pace:
     def learn(self, headers: Mapping[str, str]) -> None:
         for told in _told(headers, self._clock.now()):
             if told.left is not None:
-                self._left[told.name] = (told.left, self._clock.now().timestamp() + told.reset)
+                self._left[told.name] = (told.left, self._clock.now().timestamp() + min(told.reset, LONGEST))
 
     def stop(self, seconds: float) -> None:
         """The service takes nothing for so long."""
-        self._left[""] = (0, self._clock.now().timestamp() + seconds)
+        self._stopped = max(self._stopped, self._clock.now().timestamp() + min(seconds, LONGEST))
 
     def wait(self, requests: int = 1) -> float:
         """How many seconds until so many requests may be sent; 0 if at once."""
         now = self._clock.now().timestamp()
-        return max((until - now for left, until in self._left.values() if left < requests and until > now), default=0.0)
+        spent = [until for left, until in self._left.values() if left < requests]
+        return max(0.0, max(spent, default=now) - now, self._stopped - now)
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -74,7 +79,8 @@ def _told(headers: Mapping[str, str], now: datetime) -> Iterator[Told]:
         if _RESET.fullmatch(header.lower()) and (reset := _seconds(value)) is not None:
             left = _seconds(headers.get(header.lower().replace("reset", "remaining", 1), ""))
             name = header.lower().partition("reset")[2]
-            yield Told(name, left, max(0.0, reset - now.timestamp()) if reset > _AN_EPOCH else reset)
+            moment = reset / 1000 if reset > _IN_MILLISECONDS else reset
+            yield Told(name, left, max(0.0, moment - now.timestamp()) if reset > _AN_EPOCH else reset)
 
 
 def _seconds(text: str) -> float | None:

@@ -33,8 +33,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
-LONGEST_STOP = 3600.0
-KEPT = timedelta(minutes=5)
+KEPT = timedelta(minutes=2)
 MOST_KEPT = 1000
 TIMEOUT = httpx2.Timeout(10, read=30)
 
@@ -53,13 +52,13 @@ BY_STATUS: Mapping[int, type[SchedulingError]] = {
     429: RateLimited,
 }
 ADVICE: Mapping[type[SchedulingError], str] = {
-    NotConnected: "Renew the account's credentials, then run `scheduling-gateway check`.",
-    PermissionDenied: "Give the account's credentials the missing permission.",
-    NotFound: "List again to get a current id.",
-    RateLimited: "Wait, then try again.",
-    ProviderDown: "Nothing happened; try again later.",
-    OutcomeUnknown: "It may have happened: look before trying again.",
-    InvalidRequest: "Change the arguments as it says.",
+    NotConnected: "Renew the account's credentials, then run `scheduling-gateway check`",
+    PermissionDenied: "Give the account's credentials the missing permission",
+    NotFound: "List again to get a current id",
+    RateLimited: "Wait, then try again",
+    ProviderDown: "Nothing happened; try again later",
+    OutcomeUnknown: "It may have happened: look before trying again",
+    InvalidRequest: "Change the arguments as it says",
 }
 
 
@@ -94,6 +93,7 @@ class RestProvider(Provider):
         )
         self._pace = Pace(self.clock)
         self._kept: dict[Hashable, tuple[datetime, Any]] = {}
+        self._changes = 0
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -111,7 +111,9 @@ class RestProvider(Provider):
         if (known := self._kept.get(key)) and known[0] > now:
             value: T = known[1]
             return value
-        return self.keep(key, await fetch())
+        changes, value = self._changes, await fetch()
+        # What was read while something was changed may be of before.
+        return self.keep(key, value) if changes == self._changes else value
 
     def keep(self, key: Hashable, value: T) -> T:
         """Remember what was just read."""
@@ -119,6 +121,11 @@ class RestProvider(Provider):
             self._kept.clear()
         self._kept[key] = (self.clock.now() + KEPT, value)
         return value
+
+    def forget(self) -> None:
+        self._changes += 1
+        # Whoever we are, we still are.
+        self._kept = {key: value for key, value in self._kept.items() if key == "whoami"}
 
     def explain(self, response: httpx2.Response) -> type[SchedulingError] | None:
         """Recognise this service's own error bodies; None leaves it to the status code."""
@@ -143,8 +150,7 @@ class RestProvider(Provider):
             try:
                 return await self._send(method, path, into, OutcomeUnknown, **request)
             finally:
-                # Whoever we are, we still are.
-                self._kept = {key: value for key, value in self._kept.items() if key == "whoami"}
+                self.forget()
         # Imported on first use: not every start needs it (2026-11: 25 ms).
         from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 
@@ -169,7 +175,8 @@ class RestProvider(Provider):
             raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from None
         except httpx2.HTTPError as error:
             raise self._failure(lost, f"did not answer ({type(error).__name__})") from None
-        self._pace.learn(response.headers)
+        if method == "GET":  # a write may have limits of its own under the same names
+            self._pace.learn(response.headers)
         if not response.is_success:
             status = response.status_code
             kind = self.explain(response) or BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else lost)
@@ -177,7 +184,7 @@ class RestProvider(Provider):
             after = retry_after(response.headers, self.clock.now()) if status in (429, 503) else None
             if status == 429:
                 after = self.cool_down if after is None else after
-                self._pace.stop(min(after or 0, LONGEST_STOP))
+                self._pace.stop(after or 0)
             complaint = self.complaint(response).strip()
             said = f"answered HTTP {status}{': ' if complaint else ''}{complaint}"
             raise self._failure(kind, said, retry_after=after, advice=self.advise(response))
@@ -194,13 +201,17 @@ class RestProvider(Provider):
     def _failure(
         self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None, advice: str | None = None
     ) -> SchedulingError:
+        advice = self._safe(advice) if advice else ADVICE.get(kind, "Look for another time with find_slots")
+        message = f"{self.title} {self._safe(what)}. {advice.rstrip('.')}."
+        return kind(message, account=self.account, retry_after=retry_after)
+
+    def _safe(self, text: str) -> str:
+        """In one line, bounded, without secrets: a service may echo what it was sent."""
         # In this order: taking a control out of its middle could make a secret whole.
-        what = " ".join(str(shown(what)).split())
+        text = " ".join(str(shown(text)).split())
         for secret in self._hidden:
-            what = what.replace(secret, "***")
-        what = what[:300].rstrip(" .")
-        advice = advice or ADVICE.get(kind, "Look for another time with find_slots.")
-        return kind(f"{self.title} {what}. {advice}", account=self.account, retry_after=retry_after)
+            text = text.replace(secret, "***")
+        return text[:300].rstrip(" .")
 
 
 def said(response: httpx2.Response) -> dict[str, Any]:
@@ -215,7 +226,7 @@ def said(response: httpx2.Response) -> dict[str, Any]:
 def an_id(id: str, what: str, pattern: str = r"[A-Za-z0-9_-]{1,255}") -> str:
     """`id`, which can stand in a path. Raises NotFound for what cannot be an id of the service."""
     if not re.fullmatch(pattern, id, re.ASCII):
-        raise NotFound(f"There is no such {what}. {ADVICE[NotFound]}")
+        raise NotFound(f"There is no such {what}. {ADVICE[NotFound]}.")
     return id
 
 

@@ -121,7 +121,7 @@ class Booking(Model):
     """A meeting. The first attendee is the guest who booked, the others came along.
 
     `marker` is the gateway's own id of the write that made it, where the service keeps such a field for us. `shared`:
-    others have seats in the same meeting.
+    others have seats in the same meeting. `bound`: why it cannot be booked anew as it is.
     """
 
     id: str
@@ -143,6 +143,7 @@ class Booking(Model):
     created_at: Instant | None = None
     marker: str | None = None
     shared: bool = False
+    bound: str | None = None
 
 
 class Schedule(Model):

@@ -45,7 +45,17 @@ ADAPTERS = [*REGISTERED, Toy, Nothing]
 ADAPTER_MODULES = {adapter.__module__.split(".")[1] for adapter in REGISTERED}
 OPERATIONS = [feature for feature in Feature if feature.is_operation]
 # Methods of a provider that are no feature: nobody can lack them, or they come with another one.
-NO_FEATURE = {"close", "require", "must_take", "whoami", "identity", "get_event_type"}
+NO_FEATURE = {
+    "close",
+    "require",
+    "must_take",
+    "forget",
+    "whoami",
+    "identity",
+    "get_event_type",
+    "check_booking",
+    "lists",
+}
 
 VENDOR = re.compile(r"(?<![a-z])(calendly|google|cal\.com|calcom|cal[ _-]?id(?![a-z]))", re.IGNORECASE)
 

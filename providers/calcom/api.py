@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from providers.calcom import event_types, hours
-from providers.calcom.bookings import Me, body, booking, bookings, written
+from providers.calcom.bookings import MARKER, Me, body, bookings, find, made, moved, written
 from providers.calcom.client import NUMBER, CalcomClient
 from providers.own import Slugged, free_slug
 from providers.rest import an_id
@@ -36,8 +36,8 @@ from schemas import (
     EventTypeChange,
     Feature,
     InvalidRequest,
+    NotFound,
     Offer,
-    OutcomeUnknown,
     ProviderDown,
     Schedule,
     ScheduleChange,
@@ -48,6 +48,7 @@ from schemas import (
 from schemas.problems import checked
 
 PAGE = 100
+OVERLAP = 5
 # No meeting takes longer, so what began before has ended.
 LONGEST = timedelta(days=2)
 SECOND = timedelta(seconds=1)
@@ -113,11 +114,11 @@ class CalcomApi(CalcomClient):
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         query = BookingQuery(live=True, ends_after=window.start, starts_before=window.end)
-        own = {
-            (each.start, each.end): BusyTime(start=each.start, end=each.end, title=each.title, booking_id=each.id)
+        own = [
+            BusyTime(start=each.start, end=each.end, title=each.title, booking_id=each.id)
             async for each in self.list_bookings(query)
             if each.status in LIVE and window.overlaps(each.start, each.end)
-        }
+        ]
         calendars = await self.kept("calendars", lambda: self.ask("GET", "/calendars", hours.calendars))
         if calendars is None:
             raise ProviderDown(
@@ -130,11 +131,15 @@ class CalcomApi(CalcomClient):
             query_string = _calendars_query(window, calendars)
             elsewhere = await self.ask("GET", f"/calendars/busy-times?{query_string}", hours.busy_times)
         # A booking of ours stands in the connected calendar too.
-        return [*own.values(), *(each for each in elsewhere if (each.start, each.end) not in own)]
+        known = {(each.start, each.end) for each in own}
+        return [*own, *(each for each in elsewhere if (each.start, each.end) not in known)]
+
+    async def check_booking(self, request: BookingRequest) -> None:
+        body(await self.event_type(request.event_type_id), request)
 
     async def create_booking(self, request: BookingRequest) -> Booking:
         said = body(await self.event_type(request.event_type_id), request)
-        return await self.ask("POST", "/bookings", booking, json=said)
+        return await self.ask("POST", "/bookings", made, json=said)
 
     async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         me = await self.me()
@@ -142,23 +147,26 @@ class CalcomApi(CalcomClient):
         seen: set[str] = set()
         skip = 0
         while True:
-            found = await self.ask("GET", "/bookings", list, params={**params, "take": PAGE, "skip": skip})
+            found, more = await self.page("/bookings", {**params, "take": PAGE, "skip": skip})
             for each in found:
                 for one in self.mapped(lambda raw: list(bookings(raw)), each) if _is_mine(each, me) else ():
-                    # Pages move on when a booking is made meanwhile.
                     if one.id not in seen:
                         seen.add(one.id)
                         yield one
-            if len(found) < PAGE:
+            if not more or not found:
                 return
-            skip += PAGE
+            # Pages move on when a booking is made or cancelled meanwhile.
+            skip += max(1, len(found) - OVERLAP)
 
     async def get_booking(self, booking_id: str) -> Booking:
         uid, slash, seat = booking_id.partition("/")
         if slash:
             an_id(seat, "booking")
         path = f"/bookings/{an_id(uid, 'booking')}"
-        return await self.ask("GET", path, lambda raw: booking(raw, seat or None))
+        found = await self.ask("GET", path, lambda raw: find(raw, seat or None))
+        if found is None:
+            raise NotFound("There is no such seat, or several: list_bookings has the ids.")
+        return found
 
     async def reschedule_booking(self, old: Booking, start: datetime, reason: str | None) -> Booking:
         uid, _, seat = old.id.partition("/")
@@ -170,8 +178,7 @@ class CalcomApi(CalcomClient):
             said["seatUid"] = seat
         elif reason:
             said["reschedulingReason"] = reason
-        moved = await self.ask("POST", f"/bookings/{uid}/reschedule", dict, json=said)
-        return self.mapped(lambda raw: _same_guest(raw, old) if seat else booking(raw), moved, OutcomeUnknown)
+        return await self.ask("POST", f"/bookings/{uid}/reschedule", lambda raw: moved(raw, old), json=said)
 
     async def cancel_booking(self, old: Booking, reason: str | None) -> Booking:
         uid, _, seat = old.id.partition("/")
@@ -183,6 +190,8 @@ class CalcomApi(CalcomClient):
         uid, _, seat = old.id.partition("/")
         if response in ("no_show", "clear_no_show"):
             absent = response == "no_show"
+            if not old.attendees:
+                raise InvalidRequest("The service does not tell who was expected.")
             guest, *others = old.attendees
             said: dict[str, Any] = {"attendees": [{"email": guest.email, "absent": absent}]}
             await self.ask("POST", f"/bookings/{uid}/mark-absent", lambda _: None, json=said)
@@ -193,9 +202,9 @@ class CalcomApi(CalcomClient):
                 account=self.account,
             )
         if response == "confirm":
-            return await self.ask("POST", f"/bookings/{uid}/confirm", booking)
+            return await self.ask("POST", f"/bookings/{uid}/confirm", made)
         said = {"reason": reason} if reason else {}
-        declined = await self.ask("POST", f"/bookings/{uid}/decline", booking, json=said)
+        declined = await self.ask("POST", f"/bookings/{uid}/decline", made, json=said)
         return declined.model_copy(update={"cancellation_reason": declined.cancellation_reason or reason})
 
     async def list_schedules(self, event_type_id: str | None) -> list[Schedule]:
@@ -222,20 +231,17 @@ class CalcomApi(CalcomClient):
 def _is_mine(raw: Any, me: Me) -> bool:
     people = [(str(each.get("id")), each["email"].lower()) for each in raw["hosts"]]
     people += [("", each["email"].lower()) for each in raw["attendees"]]
+    # What we booked may have fallen to another host of a team.
+    if MARKER in (raw.get("metadata") or {}):
+        return True
     return any(id == str(me.id) or email == (me.email or "").lower() for id, email in people)
-
-
-def _same_guest(raw: Any, old: Booking) -> Booking:
-    """A seat that was moved: it has a new uid, and its guest is the same."""
-    if raw.get("seatUid"):
-        return booking(raw)
-    email = old.attendees[0].email.lower()
-    return next(each for each in bookings(raw) if each.attendees[0].email.lower() == email)
 
 
 def _calendars_query(window: TimeRange, calendars: list[tuple[int, str]]) -> str:
     """With brackets as they are: the server does not take them encoded. (Cal.com's own client, 2026-08)"""
-    days = {"dateFrom": f"{window.start:%Y-%m-%d}", "dateTo": f"{window.end - SECOND:%Y-%m-%d}", "timeZone": "UTC"}
+    # A day more: whether the last one counts is not written anywhere.
+    last = window.end + timedelta(days=1)
+    days = {"dateFrom": f"{window.start:%Y-%m-%d}", "dateTo": f"{last:%Y-%m-%d}", "timeZone": "UTC"}
     named = (
         f"calendarsToLoad[{index}][credentialId]={credential}&calendarsToLoad[{index}][externalId]={quote(id, safe='')}"
         for index, (credential, id) in enumerate(calendars)
@@ -257,7 +263,7 @@ def _query(query: BookingQuery, now: datetime) -> dict[str, Any]:
     if query.resume_at is not None and query.newest_first:
         latest = min(filter(None, (latest, query.resume_at + LONGEST)))
     elif query.resume_at is not None:
-        earliest = max(filter(None, (earliest, query.resume_at)))
+        earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
     if earliest is not None:
         params["afterStart"] = written(earliest)
     if latest is not None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from providers.calcom.event_types import OWN_ARGUMENTS, PHONE, chosen, must_have, responses
-from schemas import Attendee, Booking, BookingRequest, Identity, InvalidRequest, NotFound
+from schemas import Attendee, Booking, BookingRequest, Identity, InvalidRequest
 
 STATUS = {"accepted": "confirmed", "pending": "pending", "cancelled": "cancelled", "rejected": "declined"}
 MARKER = "schedulingGateway"
@@ -52,30 +52,47 @@ def body(raw: Any, request: BookingRequest) -> dict[str, Any]:
 
 
 def bookings(raw: Any) -> Iterator[Booking]:
-    """One, or one for each seat."""
-    seats = [each for each in raw["attendees"] if each.get("seatUid")]
+    """One, or one for each seat; none of a seated meeting that everybody left."""
+    seats = _seats(raw)
     for seat in seats:
         yield _booking(raw, seat, shared=len(seats) > 1)
-    if not seats and not is_seated(raw):
+    if not seats and "seatUid" not in raw:
         yield _booking(raw, None, shared=False)
 
 
-def is_seated(raw: Any) -> bool:
-    """Its last guest may be gone."""
-    return "seatUid" in raw or "seatsPerTimeSlot" in raw
-
-
-def booking(raw: Any, seat_uid: str | None = None) -> Booking:
-    """The one, of a series the first, or that seat. Raises NotFound if the seat is gone."""
-    raw = raw[0] if isinstance(raw, list) else raw
-    seat_uid = seat_uid or raw.get("seatUid")
-    if seat_uid is None:
+def find(raw: Any, seat_uid: str | None) -> Booking | None:
+    """That seat, or the booking where there are no seats; None if there is no such."""
+    raw = raw[0] if isinstance(raw, list) else raw  # a series: its first meeting
+    seats = _seats(raw)
+    if seat_uid is None and not seats:
         return _booking(raw, None, shared=False)
-    seats = [each for each in raw["attendees"] if each.get("seatUid")]
-    for seat in seats:
-        if seat["seatUid"] == seat_uid:
-            return _booking(raw, seat, shared=len(seats) > 1)
-    raise NotFound("There is no such seat any more. list_bookings has the ids.")
+    wanted = [each for each in seats if each["seatUid"] == seat_uid]
+    if seat_uid is None and len(seats) == 1:
+        wanted = seats
+    return _booking(raw, wanted[0], shared=len(seats) > 1) if wanted else None
+
+
+def made(raw: Any) -> Booking:
+    """What a request has made or changed: the seat that the answer names, or the booking."""
+    raw = raw[0] if isinstance(raw, list) else raw
+    if (booking := find(raw, raw.get("seatUid"))) is None:
+        raise LookupError("seatUid")
+    return booking
+
+
+def moved(raw: Any, old: Booking) -> Booking:
+    """The same for a move: a seat has a new uid then, and its guest is the same."""
+    if "/" not in old.id or raw.get("seatUid"):
+        return made(raw)
+    email = old.attendees[0].email.lower()
+    for each in bookings(raw):
+        if each.attendees[0].email.lower() == email:
+            return each
+    raise LookupError("attendees")
+
+
+def _seats(raw: Any) -> list[Any]:
+    return [each for each in raw["attendees"] if each.get("seatUid")]
 
 
 def _booking(raw: Any, seat: Any, *, shared: bool) -> Booking:
@@ -94,8 +111,9 @@ def _booking(raw: Any, seat: Any, *, shared: bool) -> Booking:
         join_url=url if url and url.startswith(("https://", "http://")) else None,
         answers={key: _answer(value) for key, value in said.items() if _is_answer(key, value)},
         notes=said.get("notes") or None,
-        rescheduled_from=raw.get("rescheduledFromUid"),
-        rescheduled_to=raw.get("rescheduledToUid"),
+        # Of a seat it would name the meeting of all.
+        rescheduled_from=None if seat else raw.get("rescheduledFromUid"),
+        rescheduled_to=None if seat else raw.get("rescheduledToUid"),
         cancellation_reason=raw.get("cancellationReason") or None,
         created_at=raw["createdAt"],
         marker=marks.get(MARKER),

@@ -56,6 +56,17 @@ class CalcomClient(RestProvider):
         headers = {"cal-api-version": version} if version else {}
         return await self.call(method, f"/v2{path}", lambda raw: into(raw["data"]), headers=headers, **request)
 
+    async def page(self, path: str, params: dict[str, Any]) -> tuple[list[Any], bool]:
+        """A page of a list, and whether there are more."""
+
+        def read(raw: Any) -> tuple[list[Any], bool]:
+            items = list(raw["data"])
+            pages = raw.get("pagination") or {}
+            return items, pages.get("hasNextPage", len(items) >= params["take"])
+
+        headers = {"cal-api-version": self.config.api_versions.bookings}
+        return await self.call("GET", f"/v2{path}", read, headers=headers, params=params)
+
     async def whoami(self) -> Me:
         return self.keep("whoami", await self.ask("GET", "/me", me))
 

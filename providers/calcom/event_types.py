@@ -49,9 +49,9 @@ def event_type(raw: Any) -> EventType:
         booking_url=raw.get("bookingUrl"),
         locations=tuple(shown(each) for each in raw["locations"]),
         questions=tuple(_question(each) for each in fields(raw).values()),
-        buffer_before_minutes=raw["beforeEventBuffer"],
-        buffer_after_minutes=raw["afterEventBuffer"],
-        minimum_notice_minutes=raw["minimumBookingNotice"],
+        buffer_before_minutes=raw.get("beforeEventBuffer"),
+        buffer_after_minutes=raw.get("afterEventBuffer"),
+        minimum_notice_minutes=raw.get("minimumBookingNotice"),
     )
 
 

@@ -50,7 +50,8 @@ from schemas import (
 SLOTS_AT_ONCE = timedelta(days=31)
 BUSY_AT_ONCE = timedelta(days=7)
 # What is asked must still lie ahead when the request arrives.
-SOON = timedelta(seconds=10)
+SOON = timedelta(minutes=1)
+AT_ONCE = timedelta(seconds=2)
 # No meeting takes longer, so what began before has ended.
 LONGEST = timedelta(days=1)
 EVENTS_AT_ONCE = 8
@@ -114,27 +115,34 @@ class CalendlyApi(CalendlyClient):
             raise InvalidRequest(f"duration_minutes: this event type is booked at {minutes}.")
         host = await self.me()
         found: list[datetime] = []
-        for params in self._ahead(window, SLOTS_AT_ONCE):
+        for params in self._ahead(window, SLOTS_AT_ONCE, SOON):
             params["event_type"] = host.uri_of("event_types", event_type.id)
             found += await self.call("GET", "/event_type_available_times", starts, params=params)
         length = timedelta(minutes=minutes)
         return Offer(slots=tuple(Slot(start=at, end=at + length) for at in found), time_zone=host.time_zone)
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
-        if window.start < self.clock.now() - SOON:
+        if window.start < self.clock.now() - SOON or window.end <= self.clock.now() + AT_ONCE:
             raise InvalidRequest("start: this service tells no busy times of the past. Ask from now on.")
         host = await self.me()
         busy: list[BusyTime] = []
-        for params in self._ahead(window, BUSY_AT_ONCE):
+        for params in self._ahead(window, BUSY_AT_ONCE, AT_ONCE):
             params["user"] = host.uri
             busy += await self.call("GET", "/user_busy_times", busy_times, params=params)
         return list(dict.fromkeys(busy))
 
-    def _ahead(self, window: TimeRange, at_once: timedelta) -> Iterable[dict[str, str]]:
+    def _ahead(self, window: TimeRange, at_once: timedelta, soon: timedelta) -> Iterable[dict[str, str]]:
         """The future part of a window, in as many parts as the service wants."""
-        start = max(window.start, self.clock.now() + SOON)
+        start = max(window.start, self.clock.now() + soon)
         parts = TimeRange(start=start, end=window.end).split(at_once) if start < window.end else ()
         return ({"start_time": written(part.start), "end_time": written(part.end)} for part in parts)
+
+    async def check_booking(self, request: BookingRequest) -> None:
+        booking_body(await self.event_type(request.event_type_id), request)
+
+    async def lists(self, request: BookingRequest) -> bool:
+        # What falls to another host of a team is in their list, not in ours.
+        return (await self.event_type(request.event_type_id))["pooling_type"] is None
 
     async def create_booking(self, request: BookingRequest) -> Booking:
         raw = await self.event_type(request.event_type_id)
@@ -150,12 +158,13 @@ class CalendlyApi(CalendlyClient):
     async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         host = await self.me()
         params = events_query(query, LONGEST) | {"user": host.uri}
+        of_guest = await self._events_of(query, params)
         # A seat may be cancelled in a group meeting that goes on.
         if query.live is False and await self._has_groups():
             del params["status"]
         batch: list[Any] = []
         async for event in self.pages("/scheduled_events", params):
-            if not self.mapped(lambda raw: may_be_meant(raw, query), event):
+            if not self.mapped(lambda raw: may_be_meant(raw, query, of_guest), event):
                 continue
             batch.append(event)
             if len(batch) == EVENTS_AT_ONCE:
@@ -164,6 +173,22 @@ class CalendlyApi(CalendlyClient):
                 batch = []
         for booking in await self.bookings(batch):
             yield booking
+
+    async def _events_of(self, query: BookingQuery, params: dict[str, Any]) -> set[str] | None:
+        """The events that somebody booked, where asking for those is cheaper than asking each for its invitees.
+
+        Whether that filter tells capitals from small letters is not documented, so it is not what decides whether a
+        booking of ours is there.
+        """
+        email, begins, ends = query.attendee_email, query.ends_after, query.starts_before
+        if email is None or (begins and ends and ends - begins < LONGEST):
+            return None
+        found: set[str] = set()
+        for spelled in {email, email.lower()}:
+            found |= {
+                each["uri"] async for each in self.pages("/scheduled_events", params | {"invitee_email": spelled})
+            }
+        return found
 
     async def _has_groups(self) -> bool:
         return any(each["kind"] == "group" for each in await self.kept("event types", self.event_types))

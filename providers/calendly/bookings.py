@@ -7,7 +7,9 @@ from typing import Any
 from providers.calendly.event_types import asked, chosen, keyed, where
 from providers.calendly.wire import uuid, written
 from schemas import Attendee, Booking, BookingQuery, BookingRequest
+from schemas.text import ANSWER_LENGTH
 
+SECOND = timedelta(seconds=1)
 STATUS = {"active": "confirmed", "canceled": "cancelled"}
 
 
@@ -88,7 +90,16 @@ def booking(event: Any, raw: Any) -> Booking:
         created_at=raw["created_at"],
         marker=raw["tracking"]["utm_content"],
         shared=shared,
+        bound=_bound(raw),
     )
+
+
+def _bound(raw: Any) -> str | None:
+    if raw.get("payment"):
+        return "it was paid for"
+    if any(len(each["answer"] or "") > ANSWER_LENGTH for each in raw["questions_and_answers"]):
+        return "an answer is too long to be sent again"
+    return None
 
 
 def _answered(raw: Any) -> list[Any]:
@@ -102,17 +113,15 @@ def _booking_id(uri: str | None) -> str | None:
 
 
 def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
-    """What Calendly can narrow: by status, by start, by the guest."""
+    """What Calendly can narrow: by status and by start, which is meant without the bounds themselves."""
     latest, earliest = query.starts_before, query.ends_after and query.ends_after - longest
     if query.resume_at is not None and query.newest_first:
-        latest = min(filter(None, (latest, query.resume_at)))
+        latest = min(filter(None, (latest, query.resume_at + SECOND)))
     elif query.resume_at is not None:
-        earliest = max(filter(None, (earliest, query.resume_at)))
+        earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
     params: dict[str, Any] = {"sort": f"start_time:{'desc' if query.newest_first else 'asc'}"}
     if query.live is not None:
         params["status"] = "active" if query.live else "canceled"
-    if query.attendee_email:
-        params["invitee_email"] = query.attendee_email
     if earliest is not None:
         params["min_start_time"] = written(earliest)
     if latest is not None:
@@ -120,8 +129,11 @@ def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
     return params
 
 
-def may_be_meant(raw: Any, query: BookingQuery) -> bool:
-    """Whether an event needs to be asked for its invitees: each costs a request."""
+def may_be_meant(raw: Any, query: BookingQuery, of_guest: set[str] | None) -> bool:
+    """Whether an event needs to be asked for its invitees, which costs a request; `of_guest` booked those, if known."""
+    guests = [each["email"].lower() for each in raw["event_guests"]]
+    if of_guest is not None and raw["uri"] not in of_guest and (query.attendee_email or "").lower() not in guests:
+        return False
     seats = raw["invitees_counter"]
     if query.live is False and raw["status"] == "active" and seats["total"] == seats["active"]:
         return False
