@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine
+from benchmarks import engine, upstream
 from benchmarks.wire import Call, Stdio, http_once, http_rate
 
 BARE = [sys.executable, "-m", "benchmarks.bare"]
@@ -59,6 +60,7 @@ def main() -> int:
         cold_start(report, console, [*ours, "--transport", "stdio"])
         stdio_calls(report, console, [*ours, "--transport", "stdio"])
         http_calls(report, console, ours)
+        upstream_calls(report, console, Path(folder))
     console.print(report.table)
     console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
     return 1 if report.missed else 0
@@ -142,6 +144,59 @@ def http_calls(report: Report, console: Console, ours: list[str]) -> None:
     report.row("create_booking, HTTP, journaled and on disk", "", f"{booking:.1f} ms")
 
 
+def upstream_calls(report: Report, console: Console, folder: Path) -> None:
+    """A read that a service has to be asked for, beside the same request made directly and by a bare tool."""
+    port, bare_port, our_port = free_port(), free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "upstream.yaml"
+    config.write_text(upstream.CONFIG.format(url=url, token=upstream.TOKEN))
+    servers = [sys.executable, "-m", "benchmarks.upstream"]
+    call, bare_call = Call("get_booking", {"booking_id": f"team:{upstream.BOOKING}"}), Call("get_booking", {})
+    ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
+    with (
+        serving([*servers, "emulator", str(port)], port),
+        serving([*servers, "bare", str(bare_port), url], bare_port, bare_call),
+        serving(ours, our_port, call),
+    ):
+        direct = asyncio.run(direct_times(url))
+        single = asyncio.run(http_rate(our_port, call, 1, 3))[1]
+        rates: dict[int, list[float]] = {bare_port: [], our_port: []}
+        for _ in range(ROUNDS):
+            for server, each in ((bare_port, bare_call), (our_port, call)):
+                rates[server].append(asyncio.run(http_rate(server, each, CONNECTIONS, 3))[0])
+    bare, gateway = max(rates[bare_port]), max(rates[our_port])
+    console.print(f"upstream: direct {direct:.2f} ms, gateway {single:.2f} ms")
+    console.print(
+        f"upstream rates: bare {[f'{r:.0f}' for r in rates[bare_port]]}, gateway {[f'{r:.0f}' for r in rates[our_port]]}"
+    )
+    report.row(
+        "get_booking of a service on loopback, beside the request alone",
+        f"{direct:.2f} ms (httpx2)",
+        f"{single:.2f} ms",
+        f"+{single - direct:.2f} ms",
+        "< +3 ms",
+        single - direct < 3,
+    )
+    report.row(
+        f"the same, {CONNECTIONS} connections, beside a bare tool",
+        f"{bare:.0f}/s",
+        f"{gateway:.0f}/s",
+        f"{gateway / bare:.0%}",
+        "≥ 80 %",
+        gateway / bare >= 0.8,
+    )
+
+
+async def direct_times(url: str) -> float:
+    times = []
+    async with httpx2.AsyncClient(base_url=url, headers=upstream.HEADERS) as client:
+        for _ in range(500):
+            start = time.perf_counter()
+            (await client.get(upstream.PATH)).json()
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[50:]) * 1e3
+
+
 async def booking_times(port: int) -> float:
     found = await http_once(port, Call("find_slots", {**WEEK.arguments, "limit": 40}))
     times = []
@@ -155,7 +210,7 @@ async def booking_times(port: int) -> float:
 
 
 @contextmanager
-def serving(command: list[str], port: int, call: Call) -> Iterator[None]:
+def serving(command: list[str], port: int, call: Call | None = None) -> Iterator[None]:
     """The server, warm."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     try:
@@ -165,7 +220,8 @@ def serving(command: list[str], port: int, call: Call) -> Iterator[None]:
                 break
             except OSError:
                 time.sleep(0.05)
-        asyncio.run(http_rate(port, call, CONNECTIONS, 1))
+        if call is not None:
+            asyncio.run(http_rate(port, call, CONNECTIONS, 1))
         yield
     finally:
         process.terminate()

@@ -3,6 +3,7 @@
 `python -m gateway.matrix README.md` writes it between its markers; a test fails where it is stale.
 """
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,7 +28,8 @@ def table(adapters: Mapping[str, type[Provider]]) -> str:
         return "–" if feature.operation in adapter.gaps else "✓"
 
     rows = [f"| `{feature}` | {' | '.join(cell(each, feature) for each in adapters.values())} |" for feature in Feature]
-    head = f"| | {' | '.join(adapters)} |\n|---|{'---|' * len(adapters)}"
+    names = [f"{name} *(emulated)*" if each.only_emulated else name for name, each in adapters.items()]
+    head = f"| | {' | '.join(names)} |\n|---|{'---|' * len(adapters)}"
     return "\n".join([head, *rows, "", *(f"{number}. {note}" for number, note in enumerate(notes, 1))])
 
 
@@ -40,11 +42,28 @@ def all_adapters() -> dict[str, type[Provider]]:
     }
 
 
+def limits(adapter: type[Provider]) -> str:
+    """The limits and the quirks of a provider, as a list: the latter stand in the docstring of its module."""
+    documented = inspect.cleandoc(sys.modules[adapter.__module__].__doc__ or "")
+    _, _, quirks = documented.partition("Quirks:\n")
+    rows = [f"- {limit}" for limit in adapter.limits]
+    return "\n".join(["**Limits**", "", *rows, "", "**Quirks**", "", quirks])
+
+
 def filled(text: str, adapters: Mapping[str, type[Provider]]) -> str:
-    """`text` with the table between its markers."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table(adapters)}\n{END}{after}"
+    """`text` with the table, and the limits of each provider that has a place for them, between their markers."""
+    text = _between(text, BEGIN, END, table(adapters))
+    for name, adapter in adapters.items():
+        begin = f"<!-- {name}: begin -->"
+        if begin in text:
+            text = _between(text, begin, f"<!-- {name}: end -->", limits(adapter))
+    return text
+
+
+def _between(text: str, begin: str, end: str, filling: str) -> str:
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{filling}\n{end}{after}"
 
 
 def main(paths: Iterable[str]) -> None:

@@ -91,6 +91,8 @@ class Provider:
     """The service cannot move a booking: the gateway books anew and cancels, instead of `reschedule_booking`."""
     only_emulated: ClassVar[bool] = False
     """This adapter was only ever run against an emulator of the service."""
+    limits: ClassVar[tuple[str, ...]] = ()
+    """What the service or the adapter puts a number to, in sentences for the README."""
     booking_limits: tuple[Limit, ...] = ()
     """How many bookings the service lets us make; the gateway counts them."""
     Config: ClassVar[type[AccountConfig]] = AccountConfig

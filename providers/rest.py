@@ -35,6 +35,10 @@ ATTEMPTS = 4
 LONGEST_WAIT = 30.0
 KEPT = timedelta(minutes=2)
 MOST_KEPT = 1000
+KEEPING = (
+    f"Who is signed in, event types and the like are remembered for {KEPT // timedelta(minutes=1)} minutes, or until a "
+    f"write. A read is tried {ATTEMPTS} times and waits {LONGEST_WAIT:.0f} seconds at most for the service to take it."
+)
 TIMEOUT = httpx2.Timeout(10, read=30)
 
 # The request cannot have reached the service.

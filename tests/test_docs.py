@@ -46,12 +46,22 @@ def test_every_error_code_is_in_the_readme(code: str) -> None:
     assert f"`{code}`" in README
 
 
+TOKENS = {"CALENDLY_TOKEN": "a-token", "CALCOM_API_KEY": "cal_a_key"}
+
+
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
-    config = parse_config(EXAMPLE, {}, folder=tmp_path)
-    assert list(config.accounts) == ["home"]
+    config = parse_config(EXAMPLE, TOKENS, folder=tmp_path)
+    assert {account.provider for account in config.accounts.values()} == set(PROVIDERS) - {"toy", "nothing"}
 
 
-@pytest.mark.parametrize("provider", ["local"])
+def test_the_example_configuration_shows_the_defaults(tmp_path: Path) -> None:
+    for account in parse_config(EXAMPLE, TOKENS, folder=tmp_path).accounts.values():
+        needed = {name: getattr(account, name) for name in ("provider", "auth") if hasattr(account, name)}
+        if "auth" in needed:
+            assert type(account)(**needed) == account
+
+
+@pytest.mark.parametrize("provider", ["local", "calcom", "calendly"])
 def test_the_example_configuration_has_every_key(provider: str) -> None:
     for faces in (PROVIDERS[provider],):
         for adapter in faces.values():
@@ -63,7 +73,7 @@ def test_yaml_in_the_readme_is_valid_configuration(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert blocks
     for block in blocks:
-        parse_config(block, {}, folder=tmp_path)
+        parse_config(block, TOKENS, folder=tmp_path)
 
 
 def test_commands_in_the_readme_exist() -> None:

@@ -24,7 +24,7 @@ from providers.calcom import event_types, hours
 from providers.calcom.bookings import MARKER, Me, body, bookings, find, made, moved, written
 from providers.calcom.client import NUMBER, CalcomClient
 from providers.own import Slugged, free_slug
-from providers.rest import an_id
+from providers.rest import KEEPING, an_id
 from schemas import (
     LIVE,
     Booking,
@@ -65,6 +65,12 @@ class CalcomApi(CalcomClient):
         Feature.RESCHEDULE_BOOKING: "a booking of another length than its event type's default may get that length.",
         Feature.CANCEL_BOOKING: "of a series, one meeting alone.",
     }
+
+    limits = (
+        f"Bookings are listed {PAGE} a page; slots of any length of time are one request.",
+        f"After an HTTP 429 that does not say for how long, nothing is sent for {CalcomClient.cool_down:.0f} seconds.",
+        KEEPING,
+    )
 
     async def list_event_types(self) -> list[EventType]:
         return [self.mapped(event_types.event_type, raw) for raw in await self.event_types()]

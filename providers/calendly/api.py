@@ -20,11 +20,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from providers.calendly.bookings import booking_body, events_query, expected_event, may_be_meant
-from providers.calendly.client import CalendlyClient, resource
+from providers.calendly.client import PAGE, BookingLimits, CalendlyClient, resource
 from providers.calendly.event_types import event_type, event_type_body, ignored
 from providers.calendly.hours import busy_times, event_type_rules, rules, schedule, starts
 from providers.calendly.wire import uuid, written
-from providers.rest import an_id
+from providers.rest import KEEPING, an_id
 from schemas import (
     Booking,
     BookingQuery,
@@ -80,6 +80,15 @@ class CalendlyApi(CalendlyClient):
         "touch, the old one is cancelled first.",
         Feature.CANCEL_BOOKING: "one seat of a group meeting cannot be cancelled; its guest can, by cancel_url.",
     }
+
+    limits = (
+        f"Slots are asked for {SLOTS_AT_ONCE.days} days a request, busy times for {BUSY_AT_ONCE.days}; what is longer "
+        "is asked part by part.",
+        f"Lists come {PAGE} a page. Each meeting listed costs a request for its invitees, {EVENTS_AT_ONCE} at once.",
+        "The API takes {minute} bookings a minute, {hour} an hour and {day} a day, unless `booking_limits` says "
+        "otherwise; a booking beyond that is not sent.".format(**BookingLimits().model_dump()),
+        KEEPING,
+    )
 
     async def list_event_types(self) -> list[EventType]:
         return [self.mapped(event_type, raw) for raw in await self.event_types()]
