@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks import engine, upstream
 from benchmarks.wire import Call, Stdio, http_once, http_rate
+from tests.emulators.wire import TOKEN
 
 BARE = [sys.executable, "-m", "benchmarks.bare"]
 GATEWAY = [sys.executable, "-m", "gateway", "serve"]
@@ -149,7 +150,7 @@ def upstream_calls(report: Report, console: Console, folder: Path) -> None:
     port, bare_port, our_port = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     config = folder / "upstream.yaml"
-    config.write_text(upstream.CONFIG.format(url=url, token=upstream.TOKEN))
+    config.write_text(upstream.CONFIG.format(url=url, token=TOKEN))
     servers = [sys.executable, "-m", "benchmarks.upstream"]
     call, bare_call = Call("get_booking", {"booking_id": f"team:{upstream.BOOKING}"}), Call("get_booking", {})
     ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
@@ -166,9 +167,8 @@ def upstream_calls(report: Report, console: Console, folder: Path) -> None:
                 rates[server].append(asyncio.run(http_rate(server, each, CONNECTIONS, 3))[0])
     bare, gateway = max(rates[bare_port]), max(rates[our_port])
     console.print(f"upstream: direct {direct:.2f} ms, gateway {single:.2f} ms")
-    console.print(
-        f"upstream rates: bare {[f'{r:.0f}' for r in rates[bare_port]]}, gateway {[f'{r:.0f}' for r in rates[our_port]]}"
-    )
+    shown = {name: [f"{rate:.0f}" for rate in rates[each]] for name, each in (("bare", bare_port), ("ours", our_port))}
+    console.print(f"upstream rates: {shown}")
     report.row(
         "get_booking of a service on loopback, beside the request alone",
         f"{direct:.2f} ms (httpx2)",

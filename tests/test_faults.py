@@ -1,0 +1,325 @@
+"""The suite and the emulators kept honest: each fault is planted in the code, and a behaviour must notice it.
+
+A fault that nobody notices is a test that cannot fail, or an emulator more patient than its service.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway import core
+from gateway.bookings import Bookings
+from gateway.moves import Moves
+from gateway.server import build_server
+from providers.calcom import api as calcom
+from providers.calcom import bookings as calcom_bookings
+from providers.calcom import hours as calcom_hours
+from providers.calcom.client import CalcomClient
+from providers.calendly import api as calendly
+from providers.calendly import bookings as calendly_bookings
+from providers.calendly import hours as calendly_hours
+from providers.rest import RestProvider
+from schemas import Booking, InvalidRequest, ProviderDown, ScheduleChange
+from tests import test_conformance_bookings as bookings
+from tests import test_conformance_catalog as catalog
+from tests import test_conformance_slots as slots
+from tests import test_conformance_weather as weather
+from tests.agent import Agent, connected
+from tests.stages import STAGES, Stage
+from tests.world import MONDAY
+
+pytestmark = pytest.mark.anyio
+
+Plant = Callable[[pytest.MonkeyPatch, Stage], None]
+BOTH = ("calcom", "calendly")
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    plant: Plant
+    noticed_by: Callable[..., Awaitable[None]]
+    providers: tuple[str, ...] = BOTH
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def replaced(holder: Any, name: str, value: Any) -> Plant:
+    return lambda patch, stage: patch.setattr(holder, name, value)
+
+
+def wrapped(holder: Any, name: str, change: Callable[[Any], Any]) -> Plant:
+    """What the function answers, changed."""
+
+    def plant(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+        real = getattr(holder, name)
+        if inspect.iscoroutinefunction(real):
+
+            async def later(*args: Any, **kwargs: Any) -> Any:
+                return change(await real(*args, **kwargs))
+
+            patch.setattr(holder, name, later)
+        else:
+            patch.setattr(holder, name, lambda *args, **kwargs: change(real(*args, **kwargs)))
+
+    return plant
+
+
+async def again_and_again(self: Any, method: str, path: str, into: Any, **request: Any) -> Any:
+    """As `RestProvider.call`, but a write that fails is sent again."""
+    request.pop("read", None)
+    try:
+        return await self._send(method, path, into, ProviderDown, **request)
+    except ProviderDown:
+        return await self._send(method, path, into, ProviderDown, **request)
+
+
+async def never_empty_handed(self: Any, query: Any) -> AsyncIterator[Booking]:
+    """As `list_bookings`, but what goes wrong is nothing."""
+    try:
+        for each in await self.call("GET", "/nothing", lambda raw: raw):
+            yield each
+    except Exception:
+        return
+
+
+def followed(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    real = httpx2.AsyncClient.__init__
+    patch.setattr(httpx2.AsyncClient, "__init__", lambda self, **given: real(self, **given, follow_redirects=True))
+
+
+def forgetful(self: Any, *_: Any) -> Any:
+    async def nothing() -> None: ...
+
+    return nothing()
+
+
+async def no_cancel(self: Any, provider: Any, booking: Booking, reason: str | None) -> Booking:
+    return booking.model_copy(update={"status": "cancelled"})
+
+
+async def forty_days(agent: Agent, stage: Stage) -> None:
+    """A behaviour of its own: the suite's windows are shorter than what any service limits."""
+    window = {"start": MONDAY.isoformat(), "end": (MONDAY + timedelta(days=40)).isoformat()}
+    found = await agent.find_slots(event_type_ids=[stage.review], **window, limit=500)
+    assert len(found["slots"]) == len(list(stage.world.free("review", MONDAY, MONDAY + timedelta(days=40))))
+    await agent.find_busy_times(**window)
+
+
+def without(*names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda said: {name: value for name, value in said.items() if name not in names}
+
+
+def only_what_changes(self: ScheduleChange, now: Any) -> Any:
+    return now.model_copy(update={"weekly_hours": self.weekly_hours or {}, "date_overrides": self.date_overrides or {}})
+
+
+class Anything(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "confirmed"
+
+
+def credulous(patch: pytest.MonkeyPatch) -> None:
+    for module in (calcom_bookings, calendly_bookings):
+        patch.setattr(module, "STATUS", Anything(module.STATUS))
+
+
+def chainless(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    patch.setattr(Moves, "add", forgetful)
+    wrapped(calcom_bookings, "_booking", lambda each: each.model_copy(update={"rescheduled_to": None}))(patch, stage)
+
+
+def nameless(real: Any) -> Any:
+    async def call(self: Any, *given: Any, **request: Any) -> Any:
+        return await real(self, *given, **request | {"headers": {}})
+
+    return call
+
+
+async def one_page(self: Any, path: str, params: Any) -> Any:
+    found, _ = await CalcomClient.page(self, path, params)
+    return found, False
+
+
+page_of_html = {"read": weather.READS["list_bookings"], "trouble": weather.page(500)}
+write_lost = {"tool": "create_booking", "write": weather.WRITES["create_booking"]}
+
+FAULTS = [
+    Fault("a window is not split", replaced(calendly, "SLOTS_AT_ONCE", timedelta(days=92)), forty_days, ("calendly",)),
+    Fault("busy times are not split", replaced(calendly, "BUSY_AT_ONCE", timedelta(99)), forty_days, ("calendly",)),
+    Fault(
+        "a failure is an empty list",
+        lambda patch, stage: patch.setattr(stage.adapter, "list_bookings", never_empty_handed),
+        weather.test_a_read_that_fails_is_tried_again_and_is_never_empty,
+        params=page_of_html,
+    ),
+    Fault(
+        "a write is sent again",
+        replaced(RestProvider, "call", again_and_again),
+        weather.test_a_write_that_did_not_arrive_is_looked_for_and_may_be_made_again,
+        params={**write_lost, "trouble": weather.page(500)},
+    ),
+    Fault(
+        "a lost answer is not looked for",
+        replaced(core, "LOOKS", ()),
+        weather.test_a_write_whose_answer_is_lost_is_found_and_answered,
+        params=write_lost,
+    ),
+    Fault(
+        "a look finds nothing",
+        replaced(Bookings, "made", forgetful),
+        weather.test_a_write_whose_answer_is_lost_is_found_and_answered,
+        params=write_lost,
+    ),
+    Fault(
+        "a redirect is followed",
+        followed,
+        weather.test_a_read_that_fails_is_tried_again_and_is_never_empty,
+        params={**page_of_html, "trouble": weather.TROUBLES["a redirect to another host"]},
+    ),
+    Fault(
+        "an unknown status is taken for confirmed",
+        lambda patch, stage: credulous(patch),
+        weather.test_a_status_that_nobody_knows_is_an_error_and_no_guess,
+        params={"read": weather.READS["list_bookings"]},
+    ),
+    Fault(
+        "the marker is not sent",
+        wrapped(calcom, "body", without("metadata")),
+        bookings.test_a_write_carries_our_marker,
+        ("calcom",),
+    ),
+    Fault(
+        "the marker is not sent",
+        wrapped(calendly, "booking_body", without("tracking")),
+        bookings.test_a_write_carries_our_marker,
+        ("calendly",),
+    ),
+    Fault(
+        "a key is sent that nobody knows",
+        wrapped(calcom, "body", lambda said: said | {"idempotencyKey": "k"}),
+        bookings.test_a_booking_takes_the_slot,
+        ("calcom",),
+    ),
+    Fault(
+        "a location is left out",
+        wrapped(calendly, "booking_body", without("location")),
+        bookings.test_a_booking_takes_the_slot,
+        ("calendly",),
+    ),
+    Fault(
+        "answers are left out",
+        wrapped(calcom, "body", without("bookingFieldsResponses")),
+        bookings.test_answers_reach_the_booking,
+        ("calcom",),
+    ),
+    Fault(
+        "guests are left out",
+        wrapped(calendly, "booking_body", without("event_guests")),
+        bookings.test_guests_are_attendees_after_the_first,
+        ("calendly",),
+    ),
+    Fault(
+        "no reason is given",
+        replaced(calcom, "NO_REASON", ""),
+        bookings.test_a_key_of_a_cancelled_booking_says_so,
+        ("calcom",),
+    ),
+    Fault(
+        "the version is not named",
+        lambda patch, stage: patch.setattr(RestProvider, "call", nameless(RestProvider.call)),
+        slots.test_slots_are_what_the_service_has_on_offer,
+        ("calcom",),
+    ),
+    Fault(
+        "a list stops at its first page",
+        lambda patch, stage: patch.setattr(calcom.CalcomApi, "page", one_page),
+        bookings.test_a_list_is_whole_beyond_two_pages_of_the_service,
+        ("calcom",),
+        {"status": "upcoming", "newest_first": False},
+    ),
+    Fault(
+        "a list without status is believed",
+        wrapped(calcom, "_query", without("status")),
+        bookings.test_each_status_lists_its_own,
+        ("calcom",),
+    ),
+    Fault(
+        "hours are replaced and not merged",
+        replaced(ScheduleChange, "applied_to", only_what_changes),
+        catalog.test_only_the_days_given_change,
+    ),
+    Fault(
+        "a day off is left out",
+        replaced(calcom_hours, "CLOSED", ("09:00", "09:30")),
+        catalog.test_only_the_days_given_change,
+        ("calcom",),
+    ),
+    Fault(
+        "closed days are left out",
+        replaced(calendly_hours, "DAYS", ("monday",)),
+        catalog.test_only_the_days_given_change,
+        ("calendly",),
+    ),
+    Fault(
+        "the old booking is not cancelled",
+        replaced(Bookings, "call_off", no_cancel),
+        bookings.test_a_move_takes_the_new_time_and_frees_the_old,
+        ("calendly",),
+    ),
+    Fault(
+        "a move is not remembered",
+        replaced(Moves, "add", forgetful),
+        bookings.test_a_move_takes_the_new_time_and_frees_the_old,
+        ("calendly",),
+    ),
+    Fault(
+        "a new uid is not followed",
+        lambda patch, stage: chainless(patch, stage),
+        bookings.test_a_move_takes_the_new_time_and_frees_the_old,
+        ("calcom",),
+    ),
+    Fault(
+        "a taken slot is an invalid request",
+        lambda patch, stage: patch.setattr(stage.adapter, "explain", lambda self, response: InvalidRequest),
+        bookings.test_a_taken_slot_says_so_and_changes_nothing,
+    ),
+]
+
+
+CASES = [pytest.param(fault, name, id=f"{fault.name}-{name}") for fault in FAULTS for name in fault.providers]
+
+
+@asynccontextmanager
+async def on_stage(provider: str, folder: Path) -> AsyncIterator[tuple[Stage, Agent]]:
+    stage = STAGES[provider](provider, folder)
+    async with connected(build_server(stage.gateway)) as agent:
+        yield stage, agent
+    await stage.gateway.close()
+
+
+async def behaves(fault: Fault, provider: str, folder: Path, patch: pytest.MonkeyPatch | None) -> None:
+    async with on_stage(provider, folder) as (stage, agent):
+        if patch is not None:
+            fault.plant(patch, stage)
+        test = inspect.unwrap(fault.noticed_by)
+        known = {"agent": agent, "stage": stage, **fault.params}
+        await test(**{name: known[name] for name in inspect.signature(test).parameters})
+        assert stage.world.violations == []
+
+
+@pytest.mark.parametrize(("fault", "provider"), CASES)
+async def test_a_planted_fault_is_noticed(
+    fault: Fault, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "planted").mkdir()
+    await behaves(fault, provider, tmp_path / "sound", None)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        await behaves(fault, provider, tmp_path / "planted", monkeypatch)
