@@ -56,7 +56,9 @@ class Availability:
 
         async def slots_of(provider: Provider) -> tuple[list[OfferedSlot], str | None]:
             provider.require(Feature.FIND_SLOTS)
-            own_move = moving.booking.id if moving and moving.account == provider.account else None
+            # Of a shared meeting only one seat moves, and the others' time does not become free.
+            is_own = moving is not None and moving.account == provider.account and not moving.booking.shared
+            own_move = moving.booking.id if moving is not None and is_own else None
             slots: list[OfferedSlot] = []
             for own in asked[provider.account]:
                 offer = await provider.find_slots(own, window, duration_minutes, own_move)

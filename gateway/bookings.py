@@ -272,13 +272,20 @@ def _unlike(booking: Booking, request: BookingRequest) -> str | None:
     same = {
         "attendee_name": guest.name == request.attendee_name,
         "guests": not request.guests or {each.email for each in others} >= set(request.guests),
-        "answers": request.answers.items() <= booking.answers.items(),
+        "answers": all(_told(booking.answers.get(key)) == _told(each) for key, each in request.answers.items()),
         "location": request.location in (None, booking.location),
         "notes": request.notes in (None, booking.notes),
     }
     if unlike := [name for name, is_same in same.items() if not is_same]:
         return f"It was booked before, and is not changed by this call: {', '.join(unlike)}."
     return None
+
+
+def _told(answer: Answer | None) -> str:
+    """An answer as services give it back: some know text alone."""
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return ("\n".join(map(str, answer)) if isinstance(answer, tuple) else str(answer)).casefold()
 
 
 def _is_alike(booking: Booking, request: BookingRequest) -> bool:

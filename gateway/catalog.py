@@ -20,6 +20,8 @@ from schemas import (
     Feature,
     InvalidRequest,
     NotConnected,
+    NotFound,
+    Schedule,
     ScheduleChange,
     SchedulingError,
     weekday,
@@ -101,19 +103,34 @@ class Catalog:
         provider.require(*change.features)
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(EventTypeChange.model_fields)}.")
+
+        async def look(_: str, __: int) -> EventType | None:
+            now = await provider.get_event_type(own or "")
+            return now if _has_change(now, change) else None
+
         saved = await self._gateway.write(
             provider,
             Feature.SAVE_EVENT_TYPE,
             [event_type_id, changes],
             lambda _: provider.save_event_type(own, change),
+            None if own is None else look,
         )
         return EventTypeAnswer.of(provider.account, saved)
 
     async def delete_event_type(self, event_type_id: str) -> EventTypeAnswer:
         provider, own = self._gateway.accounts.route(event_type_id, "event_type_id")
         provider.require(Feature.DELETE_EVENT_TYPE)
+        was = await reading(provider, provider.get_event_type(own))
+
+        async def look(_: str, __: int) -> EventType | None:
+            try:
+                await provider.get_event_type(own)
+            except NotFound:
+                return was
+            return None
+
         deleted = await self._gateway.write(
-            provider, Feature.DELETE_EVENT_TYPE, event_type_id, lambda _: provider.delete_event_type(own)
+            provider, Feature.DELETE_EVENT_TYPE, event_type_id, lambda _: provider.delete_event_type(own), look
         )
         return EventTypeAnswer.of(provider.account, deleted)
 
@@ -141,8 +158,17 @@ class Catalog:
         change = checked(ScheduleChange, changes)
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(ScheduleChange.model_fields)}.")
+
+        async def look(_: str, __: int) -> Schedule | None:
+            [now] = [each for each in await provider.list_schedules(None) if each.id == own]
+            return now if change.is_in(now) else None
+
         saved = await self._gateway.write(
-            provider, Feature.UPDATE_SCHEDULE, [schedule_id, changes], lambda _: provider.update_schedule(own, change)
+            provider,
+            Feature.UPDATE_SCHEDULE,
+            [schedule_id, changes],
+            lambda _: provider.update_schedule(own, change),
+            look,
         )
         return ScheduleAnswer.of(provider.account, saved)
 
@@ -163,6 +189,16 @@ class Catalog:
 def _notes(provider: Provider) -> dict[str, str]:
     notes = {str(feature): note for feature, note in provider.caveats.items()}
     return notes | ({"list_accounts": UNPROVEN} if provider.only_emulated else {})
+
+
+def _has_change(now: EventType, change: EventTypeChange) -> bool:
+    """Whether an event type is as it was to become."""
+    same = {
+        "duration_minutes": now.durations_minutes[0],
+        "location": change.location if change.location in now.locations else None,
+    }
+    wanted = change.model_dump(exclude_none=True)
+    return all(value == (same[name] if name in same else getattr(now, name)) for name, value in wanted.items())
 
 
 def _words(event_type: EventType) -> str:

@@ -7,6 +7,7 @@ journal.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -20,6 +21,7 @@ from schemas import (
     LIVE,
     Answer,
     Booking,
+    BookingQuery,
     BookingRequest,
     EventType,
     Feature,
@@ -71,11 +73,16 @@ class Moving:
                 await self._gateway.moves.add(provider.account, booking.id, moved.id)
             return moved
 
-        async def look(_: str, __: int) -> Booking | None:
-            now = await bookings.newest(provider, booking.id)
-            if now.status in LIVE and now.start in (at, booking.start):
-                return now if now.start == at else None
-            raise OutcomeUnknown("The booking is at neither time.")
+        async def look(_: str, since: int) -> Booking | None:
+            try:
+                now = await bookings.newest(provider, booking.id)
+            except NotFound:
+                now = None
+            if now is None or now.status not in LIVE:
+                return await self._found_at(provider, booking, at, since)
+            if now.start not in (at, booking.start):
+                raise OutcomeUnknown("The booking is at neither time.")
+            return now if now.start == at else None
 
         async def again(moved_id: str) -> Booking:
             return await bookings.newest(provider, moved_id)
@@ -94,6 +101,19 @@ class Moving:
         else:
             moved = await self._gateway.write(provider, Feature.RESCHEDULE_BOOKING, request, send, seen)
         return MovedAnswer.moved(provider, moved, tz, asked_for)
+
+    async def _found_at(self, provider: Provider, booking: Booking, at: datetime, since: int) -> Booking:
+        """A booking whose service forgot the id it had before the move, as one does with seats."""
+        query = BookingQuery(live=True, ends_after=at, starts_before=at + timedelta(seconds=1))
+        same = (booking.event_type_id, at, booking.attendees[0].email.lower())
+        async with aclosing(provider.list_bookings(query)) as found:
+            async for each in found:
+                is_same = (each.event_type_id, each.start, each.attendees[0].email.lower()) == same
+                is_new = each.created_at is not None and each.created_at.timestamp() >= since
+                if is_same and (each.marker == booking.marker if booking.marker else is_new):
+                    await self._gateway.moves.add(provider.account, booking.id, each.id)
+                    return each
+        raise OutcomeUnknown("The booking is not to be found any more.")
 
     async def _rebook(self, provider: Provider, booking: Booking, at: datetime, reason: str | None) -> Booking:
         bookings = self._gateway.bookings
@@ -139,9 +159,13 @@ class Moving:
         except SchedulingError as error:
             try:
                 await self._insist(RESTORING, lambda: bookings.call_off(provider, made, TAKEN_BACK))
+            except OutcomeUnknown:
+                _stop(provider, f"{both} could not be cancelled, and the new one may or may not stand.", old_id, new_id)
             except SchedulingError:
                 _stop(provider, f"{both} could not be cancelled: cancel one of the two.", old_id, new_id)
-            error.message = f"{error.message} The new time was given back; the booking is as it was."
+            error.message += " The new time was given back."
+            if not isinstance(error, InvalidRequest):  # which says that somebody else was quicker
+                error.message += " The booking is as it was."
             raise
         await self._gateway.moves.add(provider.account, booking.id, made.id)
         return made
@@ -149,8 +173,16 @@ class Moving:
     async def _cancel_then_book(
         self, provider: Provider, booking: Booking, anew: BookingRequest, old: BookingRequest, reason: str
     ) -> Booking:
-        await self._gateway.bookings.call_off(provider, booking, reason)
         old_id = routed(provider.account, booking.id)
+        try:
+            await self._gateway.bookings.call_off(provider, booking, reason)
+        except OutcomeUnknown:
+            _stop(
+                provider,
+                f"The old booking {old_id} may or may not be cancelled, and nothing is booked in its place: the guest "
+                "may be without a booking. Look at it, then move it again or book a time with create_booking.",
+                old_id,
+            )
         gone = f"The old booking {old_id} was cancelled to make room"
         try:
             made = await self._insist(BOOKING, lambda: self._book(provider, anew))

@@ -81,6 +81,14 @@ class ScheduleChange(Model):
     date_overrides: DateChanges | None = None
     time_zone: ZoneName | None = None
 
+    def is_in(self, schedule: Schedule) -> bool:
+        """Whether the schedule has it."""
+        return (
+            self.time_zone in (None, schedule.time_zone)
+            and all(schedule.weekly_hours.get(day, ()) == hours for day, hours in (self.weekly_hours or {}).items())
+            and all(schedule.date_overrides.get(day) == hours for day, hours in (self.date_overrides or {}).items())
+        )
+
     def applied_to(self, now: Schedule) -> Schedule:
         """The schedule with the change made."""
         dates = now.date_overrides | (self.date_overrides or {})

@@ -125,13 +125,7 @@ class CalcomApi(CalcomClient):
             async for each in self.list_bookings(query)
             if each.status in LIVE and window.overlaps(each.start, each.end)
         ]
-        calendars = await self.kept("calendars", lambda: self.ask("GET", "/calendars", hours.calendars))
-        if calendars is None:
-            raise ProviderDown(
-                "A calendar connected to Cal.com cannot be read there, so it is not known when its owner is busy. "
-                "Reconnect it on cal.com.",
-                account=self.account,
-            )
+        calendars = await self.kept("calendars", self._calendars)
         elsewhere: list[BusyTime] = []
         if calendars:
             query_string = _calendars_query(window, calendars)
@@ -139,6 +133,16 @@ class CalcomApi(CalcomClient):
         # A booking of ours stands in the connected calendar too.
         known = {(each.start, each.end) for each in own}
         return [*own, *(each for each in elsewhere if (each.start, each.end) not in known)]
+
+    async def _calendars(self) -> list[tuple[int, str]]:
+        found = await self.ask("GET", "/calendars", hours.calendars)
+        if found is None:
+            raise ProviderDown(
+                "A calendar connected to Cal.com cannot be read there, so it is not known when its owner is busy. "
+                "Reconnect it on cal.com.",
+                account=self.account,
+            )
+        return found
 
     async def check_booking(self, request: BookingRequest) -> None:
         body(await self.event_type(request.event_type_id), request)

@@ -1,10 +1,11 @@
 """Cal.com's bookings and seats in our words, and a booking as a request. `raw` is a booking's JSON."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from providers.calcom.event_types import OWN_ARGUMENTS, PHONE, chosen, must_have, responses
+from providers.calcom.event_types import OWN_ARGUMENTS, PHONE, chosen, fields, must_have, responses
 from schemas import Attendee, Booking, BookingRequest, Identity, InvalidRequest
 
 STATUS = {"accepted": "confirmed", "pending": "pending", "cancelled": "cancelled", "rejected": "declined"}
@@ -35,8 +36,10 @@ def body(raw: Any, request: BookingRequest) -> dict[str, Any]:
         "timeZone": request.attendee_time_zone,
     }
     if phone := request.answers.get(PHONE):
-        attendee["phoneNumber"] = str(phone)
+        attendee["phoneNumber"] = re.sub(r"[^\d+]", "", str(phone))
     answers = responses(raw, request.answers) | ({"notes": request.notes} if request.notes else {})
+    if PHONE in fields(raw) and phone:
+        answers[PHONE] = attendee["phoneNumber"]
     said = {
         "start": written(request.start),
         "eventTypeId": raw["id"],

@@ -10,6 +10,8 @@ Quirks:
 - POST /invitees names no duration, so an event type with several is booked at its default one. (2026-10-02)
 - A new event type arrives inactive though `active` was sent, and fields that cannot be written are ignored without a
   word; what was asked for is compared with what came of it. (seen 2026-08-12)
+- Questions are known by their text alone; two with the same text are told apart by their order.
+- A seat given up in a group meeting that goes on is listed as cancelled while its event type is there.
 - Changing availability replaces all rules; rules of dates before yesterday are refused. (API reference, 2026-11-18)
 """
 

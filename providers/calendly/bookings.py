@@ -6,14 +6,17 @@ from typing import Any
 
 from providers.calendly.event_types import asked, chosen, keyed, where
 from providers.calendly.wire import uuid, written
-from schemas import Attendee, Booking, BookingQuery, BookingRequest
+from schemas import Attendee, Booking, BookingQuery, BookingRequest, InvalidRequest
 from schemas.text import ANSWER_LENGTH
 
+MOST_GUESTS = 10
 SECOND = timedelta(seconds=1)
 STATUS = {"active": "confirmed", "canceled": "cancelled"}
 
 
 def booking_body(raw: Any, request: BookingRequest) -> dict[str, Any]:
+    if len(request.guests) > MOST_GUESTS:
+        raise InvalidRequest(f"guests: this service takes {MOST_GUESTS} at most.")
     questions, location = asked(raw), chosen(raw, request.location)
     utm = dict.fromkeys(("utm_campaign", "utm_source", "utm_medium", "utm_term", "salesforce_uuid"))
     return {

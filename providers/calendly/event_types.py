@@ -14,6 +14,7 @@ QUESTION_TYPES = {
     "single_select": "choice",
     "multi_select": "choices",
 }
+LONGEST_MINUTES = 720
 BUFFERS = (0, 5, 10, 15, 30, 45, 60, 90, 120, 150, 180)
 # A location is shown, and asked for, by its address where it has one, by its kind where it has none, and as
 # "kind: address" where the guest gives the address.
@@ -80,6 +81,8 @@ def event_type_body(change: EventTypeChange) -> dict[str, Any]:
     for name in ("buffer_before_minutes", "buffer_after_minutes"):
         if getattr(change, name) not in (None, *BUFFERS):
             raise InvalidRequest(f"{name}: this service takes {', '.join(map(str, BUFFERS))}.")
+    if change.duration_minutes is not None and change.duration_minutes > LONGEST_MINUTES:
+        raise InvalidRequest(f"duration_minutes: this service takes {LONGEST_MINUTES} at most.")
     location = None
     if change.location is not None:
         known = change.location in (*CONFERENCES, *BY_GUEST)
@@ -104,8 +107,15 @@ def ignored(change: EventTypeChange, saved: EventType) -> list[str]:
         "active": saved.active,
         "buffer_before_minutes": saved.buffer_before_minutes,
         "buffer_after_minutes": saved.buffer_after_minutes,
+        "location": change.location if change.location in saved.locations else None,
+        # It may come back with other white space.
+        "description": change.description if _words(change.description) == _words(saved.description) else None,
     }
     return [name for name, value in same.items() if getattr(change, name) not in (None, value)]
+
+
+def _words(text: str | None) -> list[str]:
+    return (text or "").split()
 
 
 def place(kind: str, raw: Any) -> str:
