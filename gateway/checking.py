@@ -5,7 +5,6 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from gateway.answers import AccountAnswer
 from gateway.config import Config
@@ -29,7 +28,8 @@ def check(config: Config, source: Path | None, *, offline: bool) -> int:
         return 2 if config.server.exposed else 0
     answers = anyio.run(_ask, config)
     console.print(f"Storage: {escape(config.storage.url)}: fine\n")
-    console.print(_table(answers))
+    for answer in answers:
+        _show(console, answer)
     if config.server.exposed:
         return 2
     return 0 if all(answer.state == "ready" for answer in answers) else 1
@@ -44,11 +44,15 @@ async def _ask(config: Config) -> tuple[AccountAnswer, ...]:
         await gateway.close()
 
 
-def _table(answers: tuple[AccountAnswer, ...]) -> Table:
-    table = Table("Account", "State", "As", "What it cannot do, and notes", box=None, pad_edge=False)
-    for answer in answers:
-        said = [f"cannot {feature}: {advice}" for feature, advice in answer.cannot.items()]
-        said += [f"{feature}: {note}" for feature, note in answer.notes.items()]
-        who = ", ".join(filter(None, (answer.email, answer.time_zone))) or "–"
-        table.add_row(answer.account, STATES[answer.state], escape(f"{answer.detail}\n{who}"), escape("\n".join(said)))
-    return table
+def _show(console: Console, answer: AccountAnswer) -> None:
+    """An account in a line, and under it what it cannot do and its notes; what is the same of several stands once."""
+    who = ", ".join(filter(None, (answer.email, answer.time_zone)))
+    console.print(
+        f"{answer.account}: {STATES[answer.state]}: {escape(answer.detail)}{escape(f' ({who})' if who else '')}"
+    )
+    for word, said in (("cannot", answer.cannot), ("note on", answer.notes)):
+        together: dict[str, list[str]] = {}
+        for feature, text in said.items():
+            together.setdefault(text, []).append(feature)
+        for text, features in together.items():
+            console.print(f"  {word} {', '.join(features)}: {escape(text)}")

@@ -119,6 +119,10 @@ class Moving:
         bookings = self._gateway.bookings
         provider.forget()
         event_type = await self._event_type(provider, booking)
+        # Read again: as it is now, and with its answers told apart by the event type.
+        was, booking = booking, await reading(provider, provider.get_booking(booking.id))
+        if (booking.status, booking.start) != (was.status, was.start):
+            raise InvalidRequest("The booking was changed meanwhile. Look at it again.")
         anew = await self._request(provider, booking, event_type, at)
         try:
             await bookings.check(provider, anew)
@@ -144,8 +148,17 @@ class Moving:
         self, provider: Provider, booking: Booking, anew: BookingRequest, reason: str
     ) -> Booking:
         bookings = self._gateway.bookings
-        made = await self._book(provider, anew)
-        old_id, new_id = (routed(provider.account, each.id) for each in (booking, made))
+        old_id = routed(provider.account, booking.id)
+        try:
+            made = await self._book(provider, anew)
+        except OutcomeUnknown:
+            _stop(
+                provider,
+                f"The booking {old_id} stands; whether the new time is booked as well is not known: look with "
+                "list_bookings, and cancel what is left over.",
+                old_id,
+            )
+        new_id = routed(provider.account, made.id)
         both = f"It is booked at the new time, as {new_id}, but the old booking {old_id}"
         try:
             await self._insist(CANCELLING, lambda: bookings.call_off(provider, booking, reason))

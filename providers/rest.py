@@ -111,13 +111,17 @@ class RestProvider(Provider):
 
     async def kept(self, key: Hashable, fetch: Callable[[], Awaitable[T]]) -> T:
         """What `fetch` answers, for KEPT or until the next write."""
-        now = self.clock.now()
-        if (known := self._kept.get(key)) and known[0] > now:
-            value: T = known[1]
-            return value
+        known: T | None = self.known(key)
+        if known is not None:
+            return known
         changes, value = self._changes, await fetch()
         # What was read while something was changed may be of before.
         return self.keep(key, value) if changes == self._changes else value
+
+    def known(self, key: Hashable) -> Any:
+        """What is remembered, or None."""
+        kept = self._kept.get(key)
+        return kept[1] if kept and kept[0] > self.clock.now() else None
 
     def keep(self, key: Hashable, value: T) -> T:
         """Remember what was just read."""
@@ -188,7 +192,8 @@ class RestProvider(Provider):
             after = retry_after(response.headers, self.clock.now()) if status in (429, 503) else None
             if status == 429:
                 after = self.cool_down if after is None else after
-                self._pace.stop(after or 0)
+                if method == "GET":
+                    self._pace.stop(after or 0)
             complaint = self.complaint(response).strip()
             said = f"answered HTTP {status}{': ' if complaint else ''}{complaint}"
             raise self._failure(kind, said, retry_after=after, advice=self.advise(response))

@@ -10,8 +10,6 @@ Quirks:
 - POST /invitees names no duration, so an event type with several is booked at its default one. (2026-10-02)
 - A new event type arrives inactive though `active` was sent, and fields that cannot be written are ignored without a
   word; what was asked for is compared with what came of it. (seen 2026-08-12)
-- Questions are known by their text alone; two with the same text are told apart by their order.
-- A seat given up in a group meeting that goes on is listed as cancelled while its event type is there.
 - Changing availability replaces all rules; rules of dates before yesterday are refused. (API reference, 2026-11-18)
 """
 
@@ -164,15 +162,12 @@ class CalendlyApi(CalendlyClient):
         except SchedulingError:
             # It is booked; what is missing is where.
             event = expected_event(raw, request, invitee)
-        return self.booking(event, invitee, OutcomeUnknown)
+        return self.booking(event, invitee, OutcomeUnknown, raw)
 
     async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         host = await self.me()
         params = events_query(query, LONGEST) | {"user": host.uri}
         of_guest = await self._events_of(query, params)
-        # A seat may be cancelled in a group meeting that goes on.
-        if query.live is False and await self._has_groups():
-            del params["status"]
         batch: list[Any] = []
         async for event in self.pages("/scheduled_events", params):
             if not self.mapped(lambda raw: may_be_meant(raw, query, of_guest), event):
@@ -200,9 +195,6 @@ class CalendlyApi(CalendlyClient):
                 each["uri"] async for each in self.pages("/scheduled_events", params | {"invitee_email": spelled})
             }
         return found
-
-    async def _has_groups(self) -> bool:
-        return any(each["kind"] == "group" for each in await self.kept("event types", self.event_types))
 
     async def get_booking(self, booking_id: str) -> Booking:
         event_id, _, invitee_id = booking_id.partition("/")

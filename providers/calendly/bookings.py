@@ -58,8 +58,8 @@ def expected_event(raw: Any, request: BookingRequest, invitee: Any) -> dict[str,
     }
 
 
-def booking(event: Any, raw: Any) -> Booking:
-    """One invitee of an event."""
+def booking(event: Any, raw: Any, kind: Any = None) -> Booking:
+    """One invitee of an event; `kind` is its event type, if known, which tells like questions apart."""
     status = {STATUS[event["status"]], STATUS[raw["status"]]}
     shared = event["invitees_counter"]["active"] > 1
     location, join_url = where(event["location"])
@@ -84,7 +84,7 @@ def booking(event: Any, raw: Any) -> Booking:
         ),
         location=location,
         join_url=join_url,
-        answers={key: each["answer"] for key, each in keyed(_answered(raw), "question").items()},
+        answers=_answers(raw, kind),
         cancel_url=raw["cancel_url"],
         reschedule_url=raw["reschedule_url"],
         rescheduled_from=_booking_id(raw["old_invitee"]),
@@ -105,8 +105,16 @@ def _bound(raw: Any) -> str | None:
     return None
 
 
-def _answered(raw: Any) -> list[Any]:
-    return sorted(raw["questions_and_answers"], key=lambda each: each["position"])
+def _answers(raw: Any, kind: Any) -> dict[str, Any]:
+    given = sorted(raw["questions_and_answers"], key=lambda each: each["position"])
+    if kind is None:
+        return {key: each["answer"] for key, each in keyed(given, "question").items()}
+    keys = {(each["name"], each["position"]): key for key, each in asked(kind).items()}
+    known = {keys.get((each["question"], each["position"])): each["answer"] for each in given}
+    # What is asked no more keeps a key of its own.
+    gone = [each for each in given if (each["question"], each["position"]) not in keys]
+    rest = {key: each["answer"] for key, each in keyed(gone, "question").items() if key not in known}
+    return {key: answer for key, answer in known.items() if key is not None} | rest
 
 
 def _booking_id(uri: str | None) -> str | None:
@@ -123,8 +131,8 @@ def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
     elif query.resume_at is not None:
         earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
     params: dict[str, Any] = {"sort": f"start_time:{'desc' if query.newest_first else 'asc'}"}
-    if query.live is not None:
-        params["status"] = "active" if query.live else "canceled"
+    if query.live:  # a seat may be given up in a group meeting that goes on
+        params["status"] = "active"
     if earliest is not None:
         params["min_start_time"] = written(earliest)
     if latest is not None:

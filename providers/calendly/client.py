@@ -80,8 +80,11 @@ class CalendlyClient(RestProvider):
         pairs = ((event, each) for event, seats in zip(events, invitees, strict=True) for each in seats)
         return [self.booking(event, invitee) for event, invitee in pairs]
 
-    def booking(self, event: Any, invitee: Any, lost: type[SchedulingError] = ProviderDown) -> Booking:
-        return self.mapped(lambda _: booking(event, invitee), None, lost)
+    def booking(
+        self, event: Any, invitee: Any, lost: type[SchedulingError] = ProviderDown, kind: Any = None
+    ) -> Booking:
+        kind = kind or self.known(("event type", uuid(event["event_type"])))
+        return self.mapped(lambda _: booking(event, invitee, kind), None, lost)
 
     async def _invitees(self, event: Any) -> list[Any]:
         async def fetch() -> list[Any]:

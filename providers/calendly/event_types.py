@@ -71,7 +71,8 @@ def keyed(items: Iterable[Any], name: str) -> dict[str, Any]:
 def _question(key: str, raw: Any) -> Question:
     choices, kind = raw["answer_choices"] or (), QUESTION_TYPES.get(raw["type"], "text")
     if raw["include_other"]:  # any text will do
-        return Question(key=key, label=f"{raw['name']} ({', '.join(choices)}, …)", required=raw["required"])
+        label, several = f"{raw['name']} ({', '.join(choices)}, …)", kind == "choices"
+        return Question(key=key, label=label, type="choices" if several else "text", required=raw["required"])
     return Question.model_validate(
         {"key": key, "label": raw["name"], "type": kind, "required": raw["required"], "options": choices}
     )
