@@ -1,5 +1,7 @@
 """What a provider is asked to do. Checked by the gateway before an adapter sees it."""
 
+from datetime import datetime, timedelta
+
 from pydantic import Field
 
 from schemas.base import Instant, Model
@@ -7,6 +9,8 @@ from schemas.features import Feature
 from schemas.hours import DateChanges, WeeklyHours
 from schemas.models import Answer, Schedule
 from schemas.zones import ZoneName
+
+SECOND = timedelta(seconds=1)
 
 
 class BookingRequest(Model):
@@ -49,6 +53,19 @@ class BookingQuery(Model):
     attendee_email: str | None = None
     newest_first: bool = False
     resume_at: Instant | None = None
+
+    def starts(self, longest: timedelta) -> tuple[datetime | None, datetime | None]:
+        """The earliest and the latest start to ask for, where no meeting is longer than `longest`.
+
+        A second wider than needed: some services leave out the bounds themselves.
+        """
+        earliest = self.ends_after and self.ends_after - longest
+        latest = self.starts_before
+        if self.resume_at is not None and self.newest_first:
+            latest = min(filter(None, (latest, self.resume_at + SECOND)))
+        elif self.resume_at is not None:
+            earliest = max(filter(None, (earliest, self.resume_at - SECOND)))
+        return earliest, latest
 
 
 class EventTypeChange(Model):

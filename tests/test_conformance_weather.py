@@ -199,6 +199,78 @@ async def test_a_write_whose_answer_cannot_be_read_is_found_too(
     assert happened(tool, await stage.appointments())
 
 
+happens_or_not = pytest.mark.parametrize("lost", [Lost(), page(502)], ids=["done", "not done"])
+
+
+async def settled(stage: Stage, change: Any, lost: Any) -> Any:
+    """What a change answers whose own answer is lost: what it made, or that it may be made again."""
+    stage.world.failures = OnWrites(stage, lost)
+    if isinstance(lost, Lost):
+        return await change()
+    with pytest.raises(ProviderDown):
+        await change()
+    return await change()
+
+
+@behaviour(Feature.SAVE_EVENT_TYPE)
+@happens_or_not
+async def test_a_change_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
+    asked = {"title": "First call", "duration_minutes": 45, "buffer_after_minutes": 10, "location": "Room 1"}
+    saved = await settled(stage, lambda: agent.save_event_type(event_type_id=stage.intro, **asked), lost)
+    assert (saved["title"], saved["durations_minutes"], saved["locations"]) == ("First call", [45], ["Room 1"])
+    assert (stage.world.kinds["intro"].title, stage.world.kinds["intro"].after) == ("First call", 10)
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
+
+
+@behaviour(Feature.SAVE_EVENT_TYPE)
+async def test_a_new_event_type_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
+    stage.world.failures = OnWrites(stage, Lost())
+    with pytest.raises(OutcomeUnknown):
+        await agent.save_event_type(title="First call", duration_minutes=45)
+    assert len(stage.world.writes) == 1
+
+
+@behaviour(Feature.DELETE_EVENT_TYPE)
+@happens_or_not
+async def test_the_end_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
+    intro = stage.intro
+    assert (await settled(stage, lambda: agent.delete_event_type(event_type_id=intro), lost))["id"] == intro
+    assert "intro" not in stage.world.kinds
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
+
+
+@behaviour(Feature.UPDATE_SCHEDULE, Feature.LIST_SCHEDULES)
+@happens_or_not
+async def test_a_change_of_hours_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
+    [schedule] = (await agent.list_schedules())["schedules"]
+    asked = {"weekly_hours": {"friday": []}, "date_overrides": {"2030-01-08": ["10:00-11:00"]}}
+    saved = await settled(stage, lambda: agent.update_schedule(schedule_id=schedule["id"], **asked), lost)
+    assert saved["date_overrides"] == {"2030-01-08": ["10:00-11:00"]}
+    assert not stage.world.hours.get("friday")
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
+
+
+@behaviour(Feature.CREATE_SCHEDULING_LINK)
+async def test_a_link_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
+    stage.world.failures = OnWrites(stage, Lost())
+    with pytest.raises(OutcomeUnknown):
+        await agent.create_scheduling_link(event_type_id=stage.intro)
+    assert stage.world.links == [("intro", True)]
+
+
+@behaviour(Feature.RESPOND_CONFIRM, Feature.RESPOND_DECLINE)
+@pytest.mark.parametrize(("response", "status"), [("confirm", "confirmed"), ("decline", "declined")])
+@happens_or_not
+async def test_an_answer_to_a_booking_is_looked_up(
+    agent: Agent, stage: Stage, response: str, status: str, lost: Any
+) -> None:
+    id = await stage.book("approval", TEN)
+    answered = await settled(stage, lambda: agent.respond_to_booking(booking_id=id, response=response), lost)
+    assert answered["status"] == status
+    assert [each.status for each in await stage.appointments()] == [status]
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
+
+
 @behaviour(Feature.RESPOND_NO_SHOW)
 @every_write
 @pytest.mark.parametrize("lost", [Lost(), page(500)], ids=["done", "not done"])

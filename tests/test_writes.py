@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,37 @@ async def test_every_tool_that_writes_is_journaled(local: LocalStage, local_agen
             "delete_event_type",
         )
     )
+
+
+async def test_a_write_that_was_given_up_for_lost_is_not_sent_after_all(local: LocalStage, local_agent: Agent) -> None:
+    """It takes so long before it is sent that its twin looks, finds nothing, and is sent instead."""
+    await local_agent.list_accounts()
+    provider = local.gateway.accounts[ACCOUNT]
+    real = provider.get_event_type
+    twins: list[Any] = []
+
+    async def slow(event_type_id: str) -> Any:
+        if not twins:
+            twins.append(None)
+            local.clock.advance(timedelta(seconds=WAIT + 1))
+            twins[0] = await local_agent.create_booking(**BOOKING)
+        return await real(event_type_id)
+
+    provider.get_event_type = slow  # type: ignore[method-assign]
+    with pytest.raises(ProviderDown):
+        await local_agent.create_booking(**BOOKING)
+    assert twins[0]["status"] == "confirmed"
+    assert len(await local.appointments()) == 1
+
+
+async def test_a_claim_that_was_never_settled_outlives_its_time(toy: Stage, toy_agent: Agent) -> None:
+    """Ten minutes later nobody knows any better whether the first was booked: it is looked for, not sent again."""
+    await toy_agent.list_event_types()
+    booked = await toy_agent.create_booking(**BOOKING)
+    async with toy.gateway.storage.write() as connection:
+        await connection.execute(update(journal).values(outcome="unknown", reference=None))
+    toy.clock.advance(timedelta(minutes=11))
+    with pytest.raises(SlotTaken):  # found, and too old to be this request's answer
+        await toy_agent.create_booking(**BOOKING)
+    assert await toy.journaled() == [("create_booking", ACCOUNT, "done"), ("create_booking", ACCOUNT, "failed")]
+    assert (await toy_agent.get_booking(booking_id=booked["id"]))["status"] == "confirmed"

@@ -268,14 +268,9 @@ def _query(query: BookingQuery, now: datetime) -> dict[str, Any]:
         "status": ",".join(statuses),
         "sortStart": "desc" if query.newest_first else "asc",
     }
-    earliest = query.ends_after and query.ends_after - LONGEST
-    latest = query.starts_before and query.starts_before + LONGEST
-    if query.resume_at is not None and query.newest_first:
-        latest = min(filter(None, (latest, query.resume_at + LONGEST)))
-    elif query.resume_at is not None:
-        earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
+    earliest, latest = query.starts(LONGEST)
     if earliest is not None:
         params["afterStart"] = written(earliest)
     if latest is not None:
-        params["beforeEnd"] = written(latest)
+        params["beforeEnd"] = written(latest + LONGEST)
     return params

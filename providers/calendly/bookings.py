@@ -10,7 +10,6 @@ from schemas import Attendee, Booking, BookingQuery, BookingRequest, InvalidRequ
 from schemas.text import ANSWER_LENGTH
 
 MOST_GUESTS = 10
-SECOND = timedelta(seconds=1)
 STATUS = {"active": "confirmed", "canceled": "cancelled"}
 
 
@@ -124,12 +123,8 @@ def _booking_id(uri: str | None) -> str | None:
 
 
 def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
-    """What Calendly can narrow: by status and by start, which is meant without the bounds themselves."""
-    latest, earliest = query.starts_before, query.ends_after and query.ends_after - longest
-    if query.resume_at is not None and query.newest_first:
-        latest = min(filter(None, (latest, query.resume_at + SECOND)))
-    elif query.resume_at is not None:
-        earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
+    """What Calendly can narrow: by status and by start."""
+    earliest, latest = query.starts(longest)
     params: dict[str, Any] = {"sort": f"start_time:{'desc' if query.newest_first else 'asc'}"}
     if query.live:  # a seat may be given up in a group meeting that goes on
         params["status"] = "active"
