@@ -205,7 +205,7 @@ def routed(account: str, id: str) -> str:
 
 
 def _said(account: str, booking: Booking, tz: ZoneInfo) -> dict[str, Any]:
-    shown = Booking.model_fields.keys() - {"marker", "shared", "bound"}
+    shown = Booking.model_fields.keys() - {"marker", "shared", "bound", "carried"}
     values: dict[str, Any] = {name: getattr(booking, name) for name in shown}
     for name in ("id", "event_type_id", "rescheduled_from", "rescheduled_to"):
         if (id := values[name]) is not None:

@@ -13,7 +13,7 @@ from gateway.paging import Cursor
 from gateway.times import a_window, a_zone
 from providers import Provider
 from providers.slots import merged
-from schemas import Booking, BusyTime, Feature, InvalidRequest, SchedulingError, TimeRange, zone
+from schemas import LIVE, Booking, BusyTime, Feature, InvalidRequest, SchedulingError, TimeRange, zone
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -53,6 +53,9 @@ class Availability:
             asked.setdefault(provider.account, []).append(own)
         others = accounts.chosen(free_in)
         moving = await self._moving(booking_id)
+        if moving and moving.booking.event_type_id not in (None, *asked.get(moving.account, [None])):
+            own = routed(moving.account, moving.booking.event_type_id or "")
+            raise InvalidRequest(f"booking_id: that booking is of the event type {own}. Ask for its slots.")
 
         async def slots_of(provider: Provider) -> tuple[list[OfferedSlot], str | None]:
             provider.require(Feature.FIND_SLOTS)
@@ -92,6 +95,8 @@ class Availability:
         if booking_id is None:
             return None
         provider, booking = await self._gateway.bookings.find(booking_id, Feature.GET_BOOKING)
+        if booking.status not in LIVE:
+            raise InvalidRequest(f"booking_id: that booking is {booking.status}.", account=provider.account)
         return BeingMoved(provider.account, booking)
 
     async def find_busy_times(

@@ -1,12 +1,15 @@
 """Bookings: made once, found again, answered and cancelled."""
 
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import anyio
+
 from gateway.accounts import reading, zone_of
 from gateway.answers import BookingAnswer
+from gateway.likeness import has_answer, is_alike, unlike
 from gateway.questions import check_answers
 from gateway.times import a_zone, an_instant
 from providers import Provider
@@ -38,6 +41,7 @@ CLOCKS_APART = 60
 class Bookings:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
+        self._rooms: dict[str, anyio.Lock] = {}
 
     async def create(
         self,
@@ -77,10 +81,10 @@ class Bookings:
         async def send(marker: str) -> Booking:
             begun = self._gateway.clock.now()
             await self.check(provider, request)
-            await self.must_have_room(provider, 1, but=marker)
-            if self._gateway.clock.now() - begun > SLOW:
-                await self._gateway.journal.hold(marker)
-            return await provider.create_booking(request.model_copy(update={"marker": marker}))
+            async with self.room(provider, 1, but=marker):
+                if self._gateway.clock.now() - begun > SLOW:
+                    await self._gateway.journal.hold(marker)
+                return await provider.create_booking(request.model_copy(update={"marker": marker}))
 
         async def look(marker: str, since: int) -> Booking | None:
             return await self.made(provider, request, marker, since)
@@ -112,7 +116,7 @@ class Bookings:
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
         )
-        note = _unlike(booking, request) if repeated else None
+        note = unlike(booking, request) if repeated else None
         return BookingAnswer.of(provider.account, booking, account_zone, note)
 
     async def check(self, provider: Provider, request: BookingRequest) -> None:
@@ -120,15 +124,27 @@ class Bookings:
         self.must_be_ahead(request.start)
         event_type = await reading(provider, provider.get_event_type(request.event_type_id))
         if not event_type.active:
-            raise InvalidRequest("This event type is not active. Activate it with save_event_type, or use another one.")
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type first.")
         lengths = event_type.durations_minutes
         if request.duration_minutes is not None and request.duration_minutes not in lengths:
             raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
         check_answers(event_type.questions, request.answers)
         await reading(provider, provider.check_booking(request))
 
-    async def must_have_room(self, provider: Provider, bookings: int, *, but: str = "") -> None:
-        """Whether the service lets us make so many more bookings now. Raises RateLimited."""
+    @asynccontextmanager
+    async def room(self, provider: Provider, bookings: int, *, but: str = "") -> AsyncIterator[None]:
+        """Room for so many more bookings, where the service limits them; nobody else takes it meanwhile.
+
+        Raises: RateLimited, where there is not so much.
+        """
+        if not provider.booking_limits:
+            yield
+            return
+        async with self._rooms.setdefault(provider.account, anyio.Lock()):
+            await self._must_have_room(provider, bookings, but)
+            yield
+
+    async def _must_have_room(self, provider: Provider, bookings: int, but: str) -> None:
         now = int(self._gateway.clock.now().timestamp())
         for limit in provider.booking_limits:
             since = now - limit.seconds
@@ -155,7 +171,7 @@ class Bookings:
             async for booking in bookings:
                 if booking.marker == marker:
                     return booking
-                if not booking.marker and _is_alike(booking, request):
+                if not booking.marker and is_alike(booking, request):
                     alike.append(booking)
         for booking in alike:
             made = booking.created_at.timestamp() if booking.created_at else None
@@ -178,7 +194,7 @@ class Bookings:
         asked_for = booking_id.strip()
         if booking.status not in LIVE:
             return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
-        self.must_be_live(booking)
+        self.must_be_live(provider, booking)
         try:
             cancelled = await self.call_off(provider, booking, reason)
         except InvalidRequest:
@@ -195,7 +211,10 @@ class Bookings:
         async def look(_: str, __: int) -> Booking | None:
             try:
                 now = await provider.get_booking(booking.id)
-            except NotFound:  # as a seat is that was given up
+            except NotFound:
+                if not booking.shared:
+                    raise
+                # A seat that was given up is forgotten.
                 return booking.model_copy(update={"status": "cancelled", "cancellation_reason": reason})
             return None if now.status in LIVE else now
 
@@ -212,16 +231,17 @@ class Bookings:
         if booking.status == {"confirm": "confirmed", "decline": "declined"}.get(response):
             return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
         if response in ("no_show", "clear_no_show"):
-            if booking.start > self._gateway.clock.now():
-                raise InvalidRequest("The meeting has not begun, so nobody has missed it yet.")
+            account = provider.account
             if booking.status not in LIVE:
-                raise InvalidRequest(f"The booking is {booking.status}; nobody was expected.")
+                raise InvalidRequest(f"The booking is {booking.status}; nobody was expected.", account=account)
+            if booking.start > self._gateway.clock.now():
+                raise InvalidRequest("The meeting has not begun, so nobody has missed it yet.", account=account)
         else:
-            self.must_be_live(booking)
+            self.must_be_live(provider, booking)
 
         async def look(_: str, __: int) -> Booking | None:
             now = await provider.get_booking(booking.id)
-            return now if _has_answer(now, response) else None
+            return now if has_answer(now, response) else None
 
         answered = await self._gateway.write(
             provider,
@@ -260,54 +280,14 @@ class Bookings:
         if start <= (now := self._gateway.clock.now()):
             raise InvalidRequest(f"start: is in the past; it is {now.isoformat(timespec='seconds')} now.")
 
-    def must_be_live(self, booking: Booking) -> None:
+    def must_be_live(self, provider: Provider, booking: Booking) -> None:
+        account = provider.account
         if booking.status not in LIVE:
-            raise InvalidRequest(f"This booking is {booking.status}. Book a new one with create_booking.")
+            raise InvalidRequest(
+                f"This booking is {booking.status}. Book a new one with create_booking.", account=account
+            )
         if booking.end <= self._gateway.clock.now():
-            raise InvalidRequest("This meeting is over; it can be changed no more.")
-
-
-def _unlike(booking: Booking, request: BookingRequest) -> str | None:
-    """What the answer must say where the request is answered with a booking that was there before."""
-    if booking.status not in LIVE:
-        return f"This key made that booking, which is {booking.status} by now. Use a new key to book again."
-    if booking.start != request.start:
-        return "This key made that booking, which was moved since. Use a new key to book again."
-    guest, *others = booking.attendees
-    same = {
-        "attendee_name": guest.name == request.attendee_name,
-        "guests": not request.guests or {each.email for each in others} >= set(request.guests),
-        "answers": all(_told(booking.answers.get(key)) == _told(each) for key, each in request.answers.items()),
-        "location": request.location in (None, booking.location),
-        "notes": request.notes in (None, booking.notes),
-    }
-    if unlike := [name for name, is_same in same.items() if not is_same]:
-        return f"It was booked before, and is not changed by this call: {', '.join(unlike)}."
-    return None
-
-
-def _told(answer: Answer | None) -> str:
-    """An answer as services give it back: some know text alone."""
-    if isinstance(answer, bool):
-        return "yes" if answer else "no"
-    return ("\n".join(map(str, answer)) if isinstance(answer, tuple) else str(answer)).casefold()
-
-
-def _is_alike(booking: Booking, request: BookingRequest) -> bool:
-    is_same_guest = request.attendee_email.lower() in [each.email.lower() for each in booking.attendees[:1]]
-    return is_same_guest and (booking.event_type_id, booking.start) == (request.event_type_id, request.start)
-
-
-def _has_answer(booking: Booking, response: BookingResponse) -> bool:
-    match response:
-        case "confirm":
-            return booking.status == "confirmed"
-        case "decline":
-            return booking.status == "declined"
-        case "no_show" | "clear_no_show":
-            return any(each.no_show for each in booking.attendees[:1]) == (response == "no_show")
-        case "tentative":
-            return any(each.response == "tentative" for each in booking.attendees)
+            raise InvalidRequest("This meeting is over; it can be changed no more.", account=account)
 
 
 def _span(seconds: int) -> str:

@@ -53,6 +53,8 @@ class Catalog:
         except SchedulingError as error:
             told["state"] = "needs_connection" if isinstance(error, NotConnected) else "failing"
             told["detail"] = error.message
+            if isinstance(error, NotFound):
+                told["detail"] = f"{error.message} Is the account's base_url right?"
         else:
             signed_in = f"{provider.title}, signed in as {identity.name}" if identity.name else provider.title
             told = {"state": "ready", "detail": signed_in, "time_zone": identity.time_zone, "email": identity.email}
@@ -160,7 +162,7 @@ class Catalog:
             raise InvalidRequest(f"Say what to change: {', '.join(ScheduleChange.model_fields)}.")
 
         async def look(_: str, __: int) -> Schedule | None:
-            [now] = [each for each in await provider.list_schedules(None) if each.id == own]
+            now = await provider.get_schedule(own)
             return now if change.is_in(now) else None
 
         saved = await self._gateway.write(

@@ -76,7 +76,7 @@ class Listing:
         position = (entries[limit - 1][2].start.timestamp(), entries[limit - 1][0][1]) if more else ()
         return BookingsAnswer(
             bookings=tuple(BookingAnswer.of(name, booking, shown) for _, name, booking, shown in entries[:limit]),
-            now=now.astimezone(tz) if tz else now,
+            now=now.astimezone(tz or next((entry[3] for entry in entries), None)),
             unavailable=tuple(unavailable(found.errors)),
             next_cursor=page.next(position, failed) if more else None,
         )

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 READ = ToolAnnotations(read_only_hint=True, open_world_hint=True)
 ADD = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 CHANGE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
+# Called twice they make two.
+ADD_EACH_TIME = ADD.model_copy(update={"idempotent_hint": False})
+CHANGE_EACH_TIME = CHANGE.model_copy(update={"idempotent_hint": False})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from gateway.answers import (
 )
 from gateway.core import Gateway
 from gateway.listing import Status
-from gateway.surface import ADD, CHANGE, READ, Spec, as_json
+from gateway.surface import ADD, ADD_EACH_TIME, CHANGE, CHANGE_EACH_TIME, READ, Spec, as_json
 from schemas import Answer, BookingResponse, Email, Line, Prose
 from schemas.hours import DateChanges, WeeklyHours
 from schemas.text import ANSWER_LENGTH
@@ -79,6 +79,7 @@ Overrides = Annotated[
 ]
 Minutes = Annotated[int, Field(ge=1, le=1440)]
 Buffer = Annotated[int, Field(ge=0)]
+Reason = Annotated[Prose, Field(description="the guest may read it")]
 Key = Annotated[Line, Field(description="same key, same booking: reuse it when repeating a call")]
 
 
@@ -96,7 +97,7 @@ async def list_event_types(
     return await gateway.catalog.list_event_types(account, query, include_inactive)
 
 
-@tool("Create or change an event type", CHANGE)
+@tool("Create or change an event type", CHANGE_EACH_TIME)
 async def save_event_type(
     gateway: Gateway,
     event_type_id: Annotated[Id, Field(description="omit to create")] | None = None,
@@ -105,7 +106,7 @@ async def save_event_type(
     duration_minutes: Minutes | None = None,
     slug: Line | None = None,
     description: Prose | None = None,
-    location: Line | None = None,
+    location: Annotated[Line, Field(description="as `locations` has them; replaces all")] | None = None,
     active: bool | None = None,
     buffer_before_minutes: Buffer | None = None,
     buffer_after_minutes: Buffer | None = None,
@@ -205,8 +206,8 @@ async def create_booking(
 async def list_bookings(
     gateway: Gateway,
     account: Id | None = None,
-    status: Status = "upcoming",
-    query: Annotated[Line, Field(description="words in title, names, e-mails")] | None = None,
+    status: Annotated[Status, Field(description="upcoming: not over yet; all: cancelled ones too")] = "upcoming",
+    query: Annotated[Line, Field(description="a name or e-mail alone is best; every word must occur")] | None = None,
     start: Instant | None = None,
     end: Instant | None = None,
     attendee_email: Email | None = None,
@@ -229,7 +230,7 @@ async def reschedule_booking(
     gateway: Gateway,
     booking_id: Id,
     start: Annotated[str, Field(description="a start from find_slots (call it with this booking_id), with offset")],
-    reason: Prose | None = None,
+    reason: Reason | None = None,
     idempotency_key: Key | None = None,
 ) -> MovedAnswer:
     """Move a booking to another start, whatever service it is in. Never cancel and rebook yourself."""
@@ -237,14 +238,14 @@ async def reschedule_booking(
 
 
 @tool("Cancel a booking", CHANGE)
-async def cancel_booking(gateway: Gateway, booking_id: Id, reason: Prose | None = None) -> BookingAnswer:
+async def cancel_booking(gateway: Gateway, booking_id: Id, reason: Reason | None = None) -> BookingAnswer:
     """Cancel a booking for good. Be sure that the user means this one."""
     return await gateway.bookings.cancel(booking_id, reason)
 
 
 @tool("Answer a booking", CHANGE)
 async def respond_to_booking(
-    gateway: Gateway, booking_id: Id, response: BookingResponse, reason: Prose | None = None
+    gateway: Gateway, booking_id: Id, response: BookingResponse, reason: Reason | None = None
 ) -> BookingAnswer:
     """Confirm or decline a pending booking, answer an invitation, or note after its start whether the guest came."""
     return await gateway.bookings.respond(booking_id, response, reason)
@@ -266,13 +267,13 @@ async def update_schedule(
     date_overrides: Overrides | None = None,
     time_zone: Annotated[str, Field(description="IANA zone of the hours")] | None = None,
 ) -> ScheduleAnswer:
-    """Change working hours. Only the days and dates given change; [] closes one."""
+    """Change working hours. Only the days and dates given change; [] closes one. Bookings there already stay."""
     return await gateway.catalog.update_schedule(
         schedule_id, {"weekly_hours": weekly_hours, "date_overrides": date_overrides, "time_zone": time_zone}
     )
 
 
-@tool("Create a scheduling link", ADD)
+@tool("Create a scheduling link", ADD_EACH_TIME)
 async def create_scheduling_link(gateway: Gateway, event_type_id: Id, single_use: bool = True) -> LinkAnswer:
     """A link where a guest picks a time without us."""
     return await gateway.catalog.create_scheduling_link(event_type_id, single_use)

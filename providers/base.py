@@ -47,9 +47,12 @@ class BearerAuth(Model):
     @field_validator("token")
     @classmethod
     def _is_set(cls, token: SecretStr) -> SecretStr:
-        if not token.get_secret_value().strip():
+        text = token.get_secret_value().strip()
+        if not text:
             raise ValueError("is empty; set the token, or the environment variable that has it")
-        return SecretStr(token.get_secret_value().strip())
+        if not (text.isascii() and text.isprintable()) or " " in text:
+            raise ValueError("has a character that no token has, like a space or a line break")
+        return SecretStr(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,10 @@ class Provider:
 
     async def list_schedules(self, event_type_id: str | None) -> list[Schedule]:
         """All schedules, or those that an event type follows."""
+        raise NotImplementedError
+
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        """One schedule; NotFound if there is none."""
         raise NotImplementedError
 
     async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:

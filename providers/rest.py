@@ -5,6 +5,7 @@ one is lost the outcome is unknown, and saying so beats a second booking. Neithe
 take no more requests. What seldom changes is kept for a while (`kept`), until a write.
 """
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from schemas import (
     ProviderDown,
     RateLimited,
     SchedulingError,
+    SlotTaken,
 )
 from schemas.problems import problems
 from schemas.text import shown
@@ -56,10 +58,10 @@ BY_STATUS: Mapping[int, type[SchedulingError]] = {
     429: RateLimited,
 }
 ADVICE: Mapping[type[SchedulingError], str] = {
-    NotConnected: "Renew the account's credentials, then run `scheduling-gateway check`",
+    NotConnected: "Its operator has to renew the token in the configuration and restart the gateway",
     PermissionDenied: "Give the account's credentials the missing permission",
-    NotFound: "List again to get a current id",
-    RateLimited: "Wait, then try again",
+    NotFound: "List event types or bookings again for a current id",
+    RateLimited: "Wait a minute, then try again",
     ProviderDown: "Nothing happened; try again later",
     OutcomeUnknown: "It may have happened: look before trying again",
     InvalidRequest: "Change the arguments as it says",
@@ -117,6 +119,17 @@ class RestProvider(Provider):
         changes, value = self._changes, await fetch()
         # What was read while something was changed may be of before.
         return self.keep(key, value) if changes == self._changes else value
+
+    async def fresh(
+        self, key: Hashable, fetch: Callable[[], Awaitable[list[T]]], each: Callable[[T], Hashable]
+    ) -> list[T]:
+        """What `fetch` answers now; the list is remembered, and each item of it by a key of its own."""
+        changes, items = self._changes, await fetch()
+        if changes == self._changes:
+            for item in items:
+                self.keep(each(item), item)
+            self.keep(key, items)
+        return items
 
     def known(self, key: Hashable) -> Any:
         """What is remembered, or None."""
@@ -180,7 +193,8 @@ class RestProvider(Provider):
         try:
             response = await self._http.request(method, path, **request)
         except UNSENT as error:
-            raise self._failure(ProviderDown, f"could not be reached ({type(error).__name__})") from None
+            where = f"could not be reached at {self.config.base_url} ({type(error).__name__})"
+            raise self._failure(ProviderDown, where) from None
         except httpx2.HTTPError as error:
             raise self._failure(lost, f"did not answer ({type(error).__name__})") from None
         if method == "GET":  # a write may have limits of its own under the same names
@@ -210,8 +224,14 @@ class RestProvider(Provider):
     def _failure(
         self, kind: type[SchedulingError], what: str, *, retry_after: float | None = None, advice: str | None = None
     ) -> SchedulingError:
-        advice = self._safe(advice) if advice else ADVICE.get(kind, "Look for another time with find_slots")
-        message = f"{self.title} {self._safe(what)}. {advice.rstrip('.')}."
+        said = f"{self.title} {self._safe(what)}."
+        if kind is SlotTaken:
+            message = f"That time is not free, or not on offer; find_slots has the times that are. {said}"
+        elif kind is RateLimited and retry_after:
+            message = f"{said} Try again in {math.ceil(retry_after)} seconds."
+        else:
+            advice = self._safe(advice) if advice else ADVICE[kind]
+            message = f"{said} {advice}."
         return kind(message, account=self.account, retry_after=retry_after)
 
     def _safe(self, text: str) -> str:

@@ -121,7 +121,8 @@ class Booking(Model):
     """A meeting. The first attendee is the guest who booked, the others came along.
 
     `marker` is the gateway's own id of the write that made it, where the service keeps such a field for us. `shared`:
-    others have seats in the same meeting. `bound`: why it cannot be booked anew as it is.
+    others have seats in the same meeting. `bound`: why it cannot be booked anew as it is; `carried`: what
+    its service must be given again if it is.
     """
 
     id: str
@@ -144,6 +145,7 @@ class Booking(Model):
     marker: str | None = None
     shared: bool = False
     bound: str | None = None
+    carried: dict[str, str] = {}
 
 
 class Schedule(Model):

@@ -14,7 +14,10 @@ SECOND = timedelta(seconds=1)
 
 
 class BookingRequest(Model):
-    """Book `event_type_id` at `start` for one guest. `marker` is our id of this write, for a field kept for us."""
+    """Book `event_type_id` at `start` for one guest. `marker` is our id of this write, for a field kept for us.
+
+    `carried` comes from a booking that this one takes the place of.
+    """
 
     event_type_id: str
     start: Instant
@@ -27,6 +30,7 @@ class BookingRequest(Model):
     location: str | None = None
     notes: str | None = None
     marker: str = ""
+    carried: dict[str, str] = {}
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -57,7 +61,7 @@ class BookingQuery(Model):
     def starts(self, longest: timedelta) -> tuple[datetime | None, datetime | None]:
         """The earliest and the latest start to ask for, where no meeting is longer than `longest`.
 
-        A second wider than needed: some services leave out the bounds themselves.
+        A page goes on a second before the last one ended: some services leave out the bounds themselves.
         """
         earliest = self.ends_after and self.ends_after - longest
         latest = self.starts_before

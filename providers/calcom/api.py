@@ -59,11 +59,11 @@ class CalcomApi(CalcomClient):
     only_emulated = True
     gaps = {Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those."}
     caveats = {
-        Feature.SAVE_EVENT_TYPE: "a location replaces all that the event type has.",
+        Feature.SAVE_EVENT_TYPE: "a location replaces all; inactive means hidden: who has its link can still book it.",
         Feature.FIND_BUSY_TIMES: "from the calendars connected to Cal.com and this account's own bookings.",
         Feature.CREATE_BOOKING: "a recurring event type books its whole series; the answer is the first meeting.",
         Feature.RESCHEDULE_BOOKING: "a booking of another length than its event type's default may get that length.",
-        Feature.CANCEL_BOOKING: "of a series, one meeting alone.",
+        Feature.CANCEL_BOOKING: "without a reason the guest is told that none was given; of a series, one alone.",
     }
 
     limits = (
@@ -99,10 +99,12 @@ class CalcomApi(CalcomClient):
     async def find_slots(
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
     ) -> Offer:
-        if duration_minutes is not None:
-            lengths = (await self.get_event_type(event_type_id)).durations_minutes
-            if duration_minutes not in lengths:
-                raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
+        event_type = await self.get_event_type(event_type_id)
+        lengths = event_type.durations_minutes
+        if not event_type.active:
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type first.")
+        if duration_minutes is not None and duration_minutes not in lengths:
+            raise InvalidRequest(f"duration_minutes: this event type takes {' or '.join(map(str, lengths))}.")
         me = await self.me()
         params = {
             "eventTypeId": an_id(event_type_id, "event type", NUMBER),
@@ -147,6 +149,10 @@ class CalcomApi(CalcomClient):
     async def check_booking(self, request: BookingRequest) -> None:
         body(await self.event_type(request.event_type_id), request)
 
+    async def lists(self, request: BookingRequest) -> bool:
+        # What falls to another host of a team is in their list, not in ours.
+        return not (await self.event_type(request.event_type_id)).get("schedulingType")
+
     async def create_booking(self, request: BookingRequest) -> Booking:
         said = body(await self.event_type(request.event_type_id), request)
         return await self.ask("POST", "/bookings", made, json=said)
@@ -159,7 +165,7 @@ class CalcomApi(CalcomClient):
         while True:
             found, more = await self.page("/bookings", {**params, "take": PAGE, "skip": skip})
             for each in found:
-                for one in self.mapped(lambda raw: list(bookings(raw)), each) if _is_mine(each, me) else ():
+                for one in self.mapped(lambda raw: list(bookings(raw)) if _is_mine(raw, me) else [], each):
                     if one.id not in seen:
                         seen.add(one.id)
                         yield one
@@ -211,6 +217,8 @@ class CalcomApi(CalcomClient):
                 "This is one seat of a meeting with others, who would be answered too. Do it on cal.com.",
                 account=self.account,
             )
+        if response == "decline" and old.status == "confirmed":
+            raise InvalidRequest("This booking is confirmed already. Call it off with cancel_booking.")
         if response == "confirm":
             return await self.ask("POST", f"/bookings/{uid}/confirm", made)
         said = {"reason": reason} if reason else {}
@@ -224,15 +232,22 @@ class CalcomApi(CalcomClient):
         id = (await self.event_type(event_type_id))["scheduleId"] or "default"
         return await self.ask("GET", f"/schedules/{id}", lambda raw: [hours.schedule(raw)] if raw else [])
 
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        return await self.ask("GET", f"/schedules/{an_id(schedule_id, 'schedule', NUMBER)}", hours.schedule)
+
     async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
         path = f"/schedules/{an_id(schedule_id, 'schedule', NUMBER)}"
-        now = await self.ask("GET", path, hours.schedule)
+        now = await self.get_schedule(schedule_id)
         return await self.ask("PATCH", path, hours.schedule, json=hours.body(change, change.applied_to(now)))
 
     async def create_scheduling_link(self, event_type_id: str, single_use: bool) -> SchedulingLink:
         if not single_use:
-            raw = await self.event_type(event_type_id)
-            return SchedulingLink(url=raw["bookingUrl"], single_use=False)
+            url = (await self.event_type(event_type_id)).get("bookingUrl")
+            if url is None:
+                raise Unsupported(
+                    "This event type has no page of its own. Ask for a single-use link.", account=self.account
+                )
+            return SchedulingLink(url=url, single_use=False)
         path = f"/event-types/{an_id(event_type_id, 'event type', NUMBER)}/private-links"
         url = await self.ask("POST", path, lambda raw: str(raw["bookingUrl"]), json={"maxUsageCount": 1})
         return SchedulingLink(url=url, single_use=True)

@@ -74,10 +74,11 @@ class CalcomClient(RestProvider):
         return cast(Me, await self.identity())
 
     async def event_types(self) -> list[Any]:
-        found = await self.ask("GET", "/event-types", list)
-        for raw in found:
-            self.keep(("event type", str(raw["id"])), raw)
-        return self.keep("event types", found)
+        return await self.fresh(
+            "event types",
+            lambda: self.ask("GET", "/event-types", list),
+            lambda raw: ("event type", str(raw["id"])),
+        )
 
     async def event_type(self, event_type_id: str) -> Any:
         path = f"/event-types/{an_id(event_type_id, 'event type', NUMBER)}"

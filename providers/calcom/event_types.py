@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from providers.places import Place, choose
 from schemas import Answer, EventType, EventTypeChange, InvalidRequest, Question
 
 QUESTION_TYPES = {
@@ -21,7 +22,7 @@ QUESTION_TYPES = {
 }
 PHONE = "attendeePhoneNumber"
 # What is asked of every guest has arguments of its own.
-OWN_ARGUMENTS = ("name", "email", "location", "title", "notes", "guests", "rescheduleReason")
+OWN_ARGUMENTS = ("name", "email", "location", "title", "notes", "guests", "rescheduleReason", "rescheduledReason")
 # The key under which a location has its address; of these the guest gives it.
 ADDRESS = {"address": "address", "link": "link", "phone": "phone", "integration": "integration"}
 BY_GUEST = {"attendeeAddress": "address", "attendeePhone": "phone", "attendeeDefined": "location"}
@@ -134,8 +135,8 @@ def shown(raw: Any) -> str:
 
 def _location(text: str) -> dict[str, Any]:
     """A location for an event type, out of what somebody wrote."""
-    if text in INTEGRATIONS:
-        return {"type": "integration", "integration": text}
+    if (app := text.casefold().replace(" ", "-")) in INTEGRATIONS:
+        return {"type": "integration", "integration": app}
     if text in BY_GUEST:
         return {"type": text}
     type = "link" if text.startswith(("https://", "http://")) else "phone" if text.startswith("+") else "address"
@@ -144,19 +145,13 @@ def _location(text: str) -> dict[str, Any]:
 
 def chosen(raw: Any, wanted: str) -> dict[str, Any]:
     """One of the event type's locations, as a booking asks for it. Raises InvalidRequest."""
-    seen: set[str] = set()
-    for each in raw["locations"]:
-        type = each["type"]
-        if type in BY_GUEST:
-            given, colon, address = wanted.partition(":")
-            if colon and given.strip() == type and address.strip():
-                return {"type": type, BY_GUEST[type]: address.strip()}
-        elif wanted.casefold() == shown(each).casefold():
-            if type == "integration":
-                return {"type": type, "integration": each["integration"]}
-            if type in seen:
-                raise InvalidRequest(f"location: this service books only the first {type} of an event type.")
-            return {"type": type}
-        seen.add(type)
-    takes = [f'"{each["type"]}: …"' if each["type"] in BY_GUEST else shown(each) for each in raw["locations"]]
-    raise InvalidRequest(f"location: this event type takes {' or '.join(takes) or 'none'}.")
+    index, address = choose([Place(shown(each), each["type"] in BY_GUEST) for each in raw["locations"]], wanted)
+    location = raw["locations"][index]
+    type = location["type"]
+    if address is not None:
+        return {"type": type, BY_GUEST[type]: address}
+    if type == "integration":
+        return {"type": type, "integration": location["integration"]}
+    if type in [each["type"] for each in raw["locations"][:index]]:
+        raise InvalidRequest(f"location: this service books only the first {type} of an event type.")
+    return {"type": type}

@@ -19,14 +19,11 @@ def offer(raw: Any) -> Offer:
 
 def calendars(raw: Any) -> list[tuple[int, str]] | None:
     """Credential and id of every calendar that is looked at for conflicts; None if one cannot be read."""
-    if any("calendars" not in connected for connected in raw["connectedCalendars"]):
+    connected = raw["connectedCalendars"]
+    selected = [calendar for each in connected for calendar in each.get("calendars", ()) if calendar["isSelected"]]
+    if any("calendars" not in each for each in connected) or any(each["credentialId"] is None for each in selected):
         return None
-    return [
-        (calendar["credentialId"], calendar["externalId"])
-        for connected in raw["connectedCalendars"]
-        for calendar in connected["calendars"]
-        if calendar["isSelected"]
-    ]
+    return [(calendar["credentialId"], calendar["externalId"]) for calendar in selected]
 
 
 def busy_times(raw: Any) -> list[BusyTime]:

@@ -22,7 +22,7 @@ from typing import Any
 from providers.calendly.bookings import booking_body, events_query, expected_event, may_be_meant
 from providers.calendly.client import PAGE, BookingLimits, CalendlyClient, resource
 from providers.calendly.event_types import event_type, event_type_body, ignored
-from providers.calendly.hours import busy_times, event_type_rules, rules, schedule, starts
+from providers.calendly.hours import busy_times, event_type_rules, gone_by, rules, schedule, starts
 from providers.calendly.wire import uuid, written
 from providers.rest import KEEPING, an_id
 from schemas import (
@@ -72,12 +72,13 @@ class CalendlyApi(CalendlyClient):
         Feature.RESPOND_TENTATIVE: CONFIRMED,
     }
     caveats = {
-        Feature.SAVE_EVENT_TYPE: "one-on-one only; buffers of 0, 5, 10, 15, 30, 45, 60, 90, 120, 150 or 180.",
-        Feature.FIND_SLOTS: "times that touch the booking to be moved are not offered, though it may move there.",
+        Feature.SAVE_EVENT_TYPE: "one-on-one only; buffers of 0, 5, 10, 15, 30, 45, 60, 90, 120, 150 or 180; one "
+        "location replaces all.",
+        Feature.FIND_SLOTS: "times that overlap the booking to be moved, with its buffers, are not offered.",
         Feature.FIND_BUSY_TIMES: "of the future only, and without titles.",
         Feature.CREATE_BOOKING: "an event type with several durations is booked at its default one.",
         Feature.RESCHEDULE_BOOKING: "booked anew and the old one cancelled, with notices of both; where the two times "
-        "touch, the old one is cancelled first.",
+        "overlap, with buffers, the old one is cancelled first.",
         Feature.CANCEL_BOOKING: "one seat of a group meeting cannot be cancelled; its guest can, by cancel_url.",
     }
 
@@ -119,6 +120,8 @@ class CalendlyApi(CalendlyClient):
         self, event_type_id: str, window: TimeRange, duration_minutes: int | None, moving: str | None
     ) -> Offer:
         event_type = await self.get_event_type(event_type_id)
+        if not event_type.active:
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type first.")
         minutes = event_type.durations_minutes[0]
         if duration_minutes not in (None, minutes):
             raise InvalidRequest(f"duration_minutes: this event type is booked at {minutes}.")
@@ -128,7 +131,8 @@ class CalendlyApi(CalendlyClient):
             params["event_type"] = host.uri_of("event_types", event_type.id)
             found += await self.call("GET", "/event_type_available_times", starts, params=params)
         length = timedelta(minutes=minutes)
-        return Offer(slots=tuple(Slot(start=at, end=at + length) for at in found), time_zone=host.time_zone)
+        slots = tuple(Slot(start=at, end=at + length) for at in dict.fromkeys(found))
+        return Offer(slots=slots, time_zone=host.time_zone)
 
     async def find_busy_times(self, window: TimeRange) -> list[BusyTime]:
         if window.start < self.clock.now() - SOON or window.end <= self.clock.now() + AT_ONCE:
@@ -167,10 +171,9 @@ class CalendlyApi(CalendlyClient):
     async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         host = await self.me()
         params = events_query(query, LONGEST) | {"user": host.uri}
-        of_guest = await self._events_of(query, params)
         batch: list[Any] = []
         async for event in self.pages("/scheduled_events", params):
-            if not self.mapped(lambda raw: may_be_meant(raw, query, of_guest), event):
+            if not self.mapped(lambda raw: may_be_meant(raw, query), event):
                 continue
             batch.append(event)
             if len(batch) == EVENTS_AT_ONCE:
@@ -179,22 +182,6 @@ class CalendlyApi(CalendlyClient):
                 batch = []
         for booking in await self.bookings(batch):
             yield booking
-
-    async def _events_of(self, query: BookingQuery, params: dict[str, Any]) -> set[str] | None:
-        """The events that somebody booked, where asking for those is cheaper than asking each for its invitees.
-
-        Whether that filter tells capitals from small letters is not documented, so it is not what decides whether a
-        booking of ours is there.
-        """
-        email, begins, ends = query.attendee_email, query.ends_after, query.starts_before
-        if email is None or (begins and ends and ends - begins < LONGEST):
-            return None
-        found: set[str] = set()
-        for spelled in {email, email.lower()}:
-            found |= {
-                each["uri"] async for each in self.pages("/scheduled_events", params | {"invitee_email": spelled})
-            }
-        return found
 
     async def get_booking(self, booking_id: str) -> Booking:
         event_id, _, invitee_id = booking_id.partition("/")
@@ -246,7 +233,9 @@ class CalendlyApi(CalendlyClient):
         return [schedule({**each, "name": each.get("name")}, id) for each in own[:1]]
 
     async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
-        now = await self._schedule(schedule_id)
+        if gone := gone_by(change, self.clock.now()):
+            raise InvalidRequest(f"date_overrides: this service takes no dates gone by ({', '.join(gone)}).")
+        now = await self.get_schedule(schedule_id)
         changed = change.applied_to(now)
         anew = rules(changed, self.clock.now())
         if schedule_id.startswith(OF_EVENT_TYPE):
@@ -259,7 +248,7 @@ class CalendlyApi(CalendlyClient):
             path, params = f"/user_availability_schedules/{schedule_id}", {}
         await self.call("PATCH", path, lambda _: None, json=body, params=params)
         try:
-            return await self._schedule(schedule_id)
+            return await self.get_schedule(schedule_id)
         except SchedulingError:
             return changed  # it is changed, whether or not it can be read back
 
@@ -273,7 +262,7 @@ class CalendlyApi(CalendlyClient):
         url = await self.call("POST", "/scheduling_links", lambda raw: str(raw["resource"]["booking_url"]), json=body)
         return SchedulingLink(url=url, single_use=True)
 
-    async def _schedule(self, schedule_id: str) -> Schedule:
+    async def get_schedule(self, schedule_id: str) -> Schedule:
         if schedule_id.startswith(OF_EVENT_TYPE):
             found = await self.list_schedules(schedule_id.removeprefix(OF_EVENT_TYPE))
             if not found:

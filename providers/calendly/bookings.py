@@ -10,6 +10,7 @@ from schemas import Attendee, Booking, BookingQuery, BookingRequest, InvalidRequ
 from schemas.text import ANSWER_LENGTH
 
 MOST_GUESTS = 10
+TRACKED = ("utm_campaign", "utm_source", "utm_medium", "utm_term", "salesforce_uuid")
 STATUS = {"active": "confirmed", "canceled": "cancelled"}
 
 
@@ -17,7 +18,8 @@ def booking_body(raw: Any, request: BookingRequest) -> dict[str, Any]:
     if len(request.guests) > MOST_GUESTS:
         raise InvalidRequest(f"guests: this service takes {MOST_GUESTS} at most.")
     questions, location = asked(raw), chosen(raw, request.location)
-    utm = dict.fromkeys(("utm_campaign", "utm_source", "utm_medium", "utm_term", "salesforce_uuid"))
+    utm = {name: request.carried.get(name) for name in TRACKED}
+    reminder = request.carried.get("text_reminder_number")
     return {
         "event_type": raw["uri"],
         "start_time": written(request.start),
@@ -25,6 +27,7 @@ def booking_body(raw: Any, request: BookingRequest) -> dict[str, Any]:
             "name": request.attendee_name,
             "email": request.attendee_email,
             "timezone": request.attendee_time_zone,
+            **({"text_reminder_number": reminder} if reminder else {}),
         },
         "questions_and_answers": [
             {"question": questions[key]["name"], "answer": _text(answer), "position": questions[key]["position"]}
@@ -93,7 +96,13 @@ def booking(event: Any, raw: Any, kind: Any = None) -> Booking:
         marker=raw["tracking"]["utm_content"],
         shared=shared,
         bound=_bound(raw),
+        carried={name: value for name, value in _beside(raw).items() if value},
     )
+
+
+def _beside(raw: Any) -> dict[str, Any]:
+    """What a booking anew must be given again, and nobody else is shown."""
+    return {name: raw["tracking"].get(name) for name in TRACKED} | {"text_reminder_number": raw["text_reminder_number"]}
 
 
 def _bound(raw: Any) -> str | None:
@@ -105,7 +114,8 @@ def _bound(raw: Any) -> str | None:
 
 
 def _answers(raw: Any, kind: Any) -> dict[str, Any]:
-    given = sorted(raw["questions_and_answers"], key=lambda each: each["position"])
+    given = [each for each in raw["questions_and_answers"] if each["answer"] is not None]
+    given.sort(key=lambda each: each["position"])
     if kind is None:
         return {key: each["answer"] for key, each in keyed(given, "question").items()}
     keys = {(each["name"], each["position"]): key for key, each in asked(kind).items()}
@@ -135,11 +145,8 @@ def events_query(query: BookingQuery, longest: timedelta) -> dict[str, Any]:
     return params
 
 
-def may_be_meant(raw: Any, query: BookingQuery, of_guest: set[str] | None) -> bool:
-    """Whether an event needs to be asked for its invitees, which costs a request; `of_guest` booked those, if known."""
-    guests = [each["email"].lower() for each in raw["event_guests"]]
-    if of_guest is not None and raw["uri"] not in of_guest and (query.attendee_email or "").lower() not in guests:
-        return False
+def may_be_meant(raw: Any, query: BookingQuery) -> bool:
+    """Whether an event needs to be asked for its invitees: each costs a request."""
     seats = raw["invitees_counter"]
     if query.live is False and raw["status"] == "active" and seats["total"] == seats["active"]:
         return False

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar, cast
 
 import httpx2
+from pydantic import Field
 
 from providers.base import AccountConfig, BearerAuth, Limit
 from providers.calendly.bookings import booking
@@ -19,9 +20,9 @@ class BookingLimits(Model):
     """How many bookings the plan lets one make through the API. https://developer.calendly.com/api-docs/overview/rate-limits
     (2026-04-15: 10, 50 and 100 on paid plans; trials and Enterprise differ)."""
 
-    minute: int = 10
-    hour: int = 50
-    day: int = 100
+    minute: int = Field(10, ge=1)
+    hour: int = Field(50, ge=1)
+    day: int = Field(100, ge=1)
 
 
 class CalendlyConfig(RestConfig):
@@ -59,10 +60,11 @@ class CalendlyClient(RestProvider):
 
     async def event_types(self) -> list[Any]:
         host = await self.me()
-        found = [each async for each in self.pages("/event_types", {"user": host.uri})]
-        for raw in found:
-            self.keep(("event type", uuid(raw["uri"])), raw)
-        return self.keep("event types", found)
+
+        async def fetch() -> list[Any]:
+            return [each async for each in self.pages("/event_types", {"user": host.uri})]
+
+        return await self.fresh("event types", fetch, lambda raw: ("event type", uuid(raw["uri"])))
 
     async def event_type(self, event_type_id: str) -> Any:
         path = f"/event_types/{an_id(event_type_id, 'event type')}"

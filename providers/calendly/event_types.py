@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from providers.calendly.wire import uuid
+from providers.places import Place, choose
 from schemas import EventType, EventTypeChange, InvalidRequest, Question
 
 QUESTION_TYPES = {
@@ -16,8 +17,7 @@ QUESTION_TYPES = {
 }
 LONGEST_MINUTES = 720
 BUFFERS = (0, 5, 10, 15, 30, 45, 60, 90, 120, 150, 180)
-# A location is shown, and asked for, by its address where it has one, by its kind where it has none, and as
-# "kind: address" where the guest gives the address.
+# Shown by their address; of the others the kind is shown, and of these the guest gives the address.
 BY_ADDRESS = ("physical", "custom")
 BY_GUEST = ("ask_invitee", "outbound_call")
 CONFERENCES = (
@@ -84,10 +84,7 @@ def event_type_body(change: EventTypeChange) -> dict[str, Any]:
             raise InvalidRequest(f"{name}: this service takes {', '.join(map(str, BUFFERS))}.")
     if change.duration_minutes is not None and change.duration_minutes > LONGEST_MINUTES:
         raise InvalidRequest(f"duration_minutes: this service takes {LONGEST_MINUTES} at most.")
-    location = None
-    if change.location is not None:
-        known = change.location in (*CONFERENCES, *BY_GUEST)
-        location = [{"kind": change.location}] if known else [{"kind": "physical", "location": change.location}]
+    location = None if change.location is None else [_location(change.location)]
     body = {
         "name": change.title,
         "duration": change.duration_minutes,
@@ -108,11 +105,23 @@ def ignored(change: EventTypeChange, saved: EventType) -> list[str]:
         "active": saved.active,
         "buffer_before_minutes": saved.buffer_before_minutes,
         "buffer_after_minutes": saved.buffer_after_minutes,
-        "location": change.location if change.location in saved.locations else None,
+        "location": change.location if _is_at(change.location, saved) else None,
         # It may come back with other white space.
         "description": change.description if _words(change.description) == _words(saved.description) else None,
     }
     return [name for name, value in same.items() if getattr(change, name) not in (None, value)]
+
+
+def _location(text: str) -> dict[str, str]:
+    """A location for an event type, out of what somebody wrote: `zoom` is a conference, not an address."""
+    word = text.casefold().replace(" ", "_").removesuffix("_conference")
+    kinds = {kind.removesuffix("_conference"): kind for kind in (*CONFERENCES, *BY_GUEST)}
+    return {"kind": kinds[word]} if word in kinds else {"kind": "physical", "location": text}
+
+
+def _is_at(text: str | None, saved: EventType) -> bool:
+    location = _location(text or "")
+    return place(location["kind"], location) in saved.locations
 
 
 def _words(text: str | None) -> list[str]:
@@ -131,16 +140,12 @@ def chosen(raw: Any, wanted: str | None) -> dict[str, Any] | None:
         if wanted is not None:
             raise InvalidRequest("location: this event type sets it itself. Leave it out.")
         return None
-    for each in kinds:
-        kind, shown = each["kind"], place(each["kind"], each)
-        if kind in BY_GUEST:
-            given, colon, address = (wanted or "").partition(":")
-            if colon and given.strip() == kind and address.strip():
-                return {"kind": kind, "location": address.strip()}
-        elif wanted is None or wanted.casefold() == shown.casefold():
-            return {"kind": kind, "location": shown} if kind in BY_ADDRESS else {"kind": kind}
-    takes = " or ".join(f'"{kind}: …"' if kind in BY_GUEST else kind for kind in (place(e["kind"], e) for e in kinds))
-    raise InvalidRequest(f"location: this event type takes {takes}.")
+    places = [Place(place(each["kind"], each), each["kind"] in BY_GUEST) for each in kinds]
+    index, address = choose(places, wanted)
+    kind = kinds[index]["kind"]
+    if kind in BY_ADDRESS:
+        address = places[index].shown
+    return {"kind": kind, "location": address} if address else {"kind": kind}
 
 
 def where(raw: Any) -> tuple[str | None, str | None]:

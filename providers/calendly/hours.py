@@ -6,7 +6,7 @@ from typing import Any
 
 from providers.calendly.wire import uuid
 from providers.slots import merged
-from schemas import BusyTime, Schedule, zone
+from schemas import BusyTime, Schedule, ScheduleChange, zone
 from schemas.hours import DAYS, minutes, written
 
 IS_FREE = {"available": True, "unavailable": False}
@@ -39,6 +39,11 @@ def schedule(raw: Any, id: str | None = None) -> Schedule:
         weekly_hours={day: hours for day, hours in weekly.items() if hours},
         date_overrides=dates,
     )
+
+
+def gone_by(change: ScheduleChange, now: datetime) -> list[str]:
+    """The dates of a change that lie before yesterday, wherever one is."""
+    return [date for date in change.date_overrides or {} if date < f"{now - timedelta(days=2):%Y-%m-%d}"]
 
 
 def rules(schedule: Schedule, now: datetime) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from schemas import Identity
 
 
 class Host(Identity):
-    """Who is signed in. `root` is what every URI begins with."""
+    """Who is signed in, and in which organization, by their URIs."""
 
     uri: str
     organization: str

@@ -204,12 +204,13 @@ class Local(Provider):
             self._kind(state, event_type_id)
         return [state.schedule]
 
+    async def get_schedule(self, schedule_id: str) -> Schedule:
+        return _the_one(await self._state(), schedule_id)
+
     async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
         store = await self._open()
         async with store.change() as (connection, state):
-            if schedule_id != state.schedule.id:
-                raise NotFound("There is no such schedule. list_schedules has the ids.")
-            schedule = change.applied_to(state.schedule)
+            schedule = change.applied_to(_the_one(state, schedule_id))
             await store.put_schedule(connection, schedule)
         return schedule
 
@@ -275,6 +276,12 @@ class Local(Provider):
             booking = _live(await store.get(booking_id, connection)).model_copy(update=changes)
             await store.put(connection, booking)
         return booking
+
+
+def _the_one(state: "State", schedule_id: str) -> Schedule:
+    if schedule_id != state.schedule.id:
+        raise NotFound("There is no such schedule. list_schedules has the ids.")
+    return state.schedule
 
 
 def _around(window: Span) -> Span:
