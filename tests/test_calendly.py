@@ -3,6 +3,7 @@
 However a move goes wrong, how many bookings its guest has in the end is what the answer says.
 """
 
+import asyncio
 import json
 import re
 from collections import deque
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.rebooking import MOVED
 from gateway.server import build_server
 from providers.rest import KEPT, LONGEST_WAIT
 from schemas import (
@@ -1031,3 +1033,85 @@ async def test_a_link_serves_once_or_is_the_page_of_the_event_type(agent: Agent,
     for single_use in (True, False):
         with pytest.raises(NotFound):
             await agent.create_scheduling_link(event_type_id=f"{ACCOUNT}:none", single_use=single_use)
+
+
+async def test_a_cancel_that_arrives_late_was_ours_and_the_move_is_done(agent: Agent, stage: Watched) -> None:
+    """It is looked for in vain, tried again, and refused then because the first try has arrived by now."""
+    id = await stage.book("intro", OLD)
+
+    def late(answer: Any) -> Any:
+        stage.world.change("b1", status="cancelled", reason=MOVED)
+        return answer
+
+    # Found, read again, and looked at three times; after the last look it arrives.
+    stage.wire.breaks("GET /scheduled_events/b1", None, None, None, None, late)
+    stage.wire.breaks(CANCEL, DEAF)
+    assert (await move(agent, id, NEW))["start"] == NEW.isoformat()
+    assert stage.live() == [NEW]
+
+
+async def test_a_booking_that_arrives_late_is_not_taken_for_somebody_elses(agent: Agent, stage: Watched) -> None:
+    """Booked anew after the old one was cancelled; the second try meets the first one, which took its time."""
+    stage.shift()
+    id = await stage.book("intro", OLD)
+
+    def late(answer: Any) -> Any:
+        [sent, *_] = stage.wire.sent(BOOK)
+        stage.world.book("intro", NEAR, ANA, marker=sent.body["tracking"]["utm_content"])
+        return answer
+
+    stage.wire.breaks(BOOK, DEAF)
+    stage.wire.breaks("GET /scheduled_events", None, None, late)
+    assert (await move(agent, id, NEAR))["start"] == NEAR.isoformat()
+    assert stage.live() == [NEAR]
+
+
+@pytest.mark.parametrize("quirks", [{"booking_limits": (3, 50, 100), "settings": {"booking_limits": {"minute": 3}}}])
+async def test_moves_at_once_do_not_take_each_others_room(agent: Agent, stage: Watched) -> None:
+    stage.shift()
+    guests = {f"guest{hour}@example.com": OLD + timedelta(hours=hour) for hour in range(3)}
+    ids = [await stage.book("intro", start, email) for email, start in guests.items()]
+    moves = [move(agent, id, start + QUARTER) for id, start in zip(ids, guests.values(), strict=True)]
+    done = await asyncio.gather(*moves, return_exceptions=True)
+    assert [type(each) for each in done if isinstance(each, Exception)] == [RateLimited]
+    for email, start in guests.items():
+        assert len(stage.live(email)) == 1
+        assert stage.live(email)[0] - start in (timedelta(0), QUARTER)
+
+
+async def test_a_booking_that_may_have_fallen_to_a_colleague_is_not_said_to_be_absent(
+    agent: Agent, stage: Watched
+) -> None:
+    stage.world.kinds["robin"] = Kind("Round robin", 30)
+    stage.wire.breaks(BOOK, DEAF)
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown):
+            await agent.create_booking(**booking(stage, kind="robin"))
+    assert len(stage.wire.sent(BOOK)) == 1
+
+
+async def test_hours_of_an_event_type_whose_change_is_not_answered_are_looked_at(agent: Agent, stage: Watched) -> None:
+    [schedule] = (await agent.list_schedules(event_type_id=stage.intro))["schedules"]
+    stage.wire.breaks("PATCH .*", Lost())
+    changed = await agent.update_schedule(schedule_id=schedule["id"], weekly_hours={"friday": []})
+    assert (changed["id"], "friday" in changed["weekly_hours"]) == (schedule["id"], False)
+    assert len(stage.wire.sent("PATCH .*")) == 1
+
+
+async def test_a_start_at_which_the_event_type_never_begins_costs_no_booking(agent: Agent, stage: Watched) -> None:
+    id = await stage.book("intro", OLD)
+    with pytest.raises(SlotTaken, match="Nothing was changed"):
+        await move(agent, id, OLD + timedelta(minutes=7))
+    assert (stage.world.writes, stage.live()) == ([], [OLD])
+
+
+async def test_what_a_booking_carries_unseen_goes_along(agent: Agent, stage: Watched) -> None:
+    id = await stage.book("intro", OLD)
+    beside = {"text_reminder_number": "+4930123456"}
+    campaign = dict.fromkeys(("utm_source", "utm_medium", "utm_content", "utm_term", "salesforce_uuid"))
+    tracking = {"tracking": {"utm_campaign": "spring", **campaign}}
+    stage.wire.breaks(INVITEE, *[lambda answer: {"resource": answer["resource"] | beside | tracking}] * 2)
+    await move(agent, id, NEW)
+    [sent] = stage.wire.sent(BOOK)
+    assert sent.body["invitee"]["text_reminder_number"] == "+4930123456"
+    assert (sent.body["tracking"]["utm_campaign"], len(sent.body["tracking"]["utm_content"])) == ("spring", 32)

@@ -367,6 +367,15 @@ async def test_a_write_that_is_rate_limited_tells_how_long_to_wait(world: World,
     assert world.writes == [("POST", "/bookings")]
 
 
+async def test_what_was_read_while_something_changed_is_not_remembered(provider: Toy) -> None:
+    async def then_changed() -> list[str]:
+        provider.forget()
+        return ["old"]
+
+    assert await provider.fresh("all", then_changed, lambda item: ("one", item)) == ["old"]
+    assert (provider.known("all"), provider.known(("one", "old"))) == (None, None)
+
+
 # Lost answers
 
 
