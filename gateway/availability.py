@@ -53,8 +53,9 @@ class Availability:
             asked.setdefault(provider.account, []).append(own)
         others = accounts.chosen(free_in)
         moving = await self._moving(booking_id)
-        if moving and moving.booking.event_type_id not in (None, *asked.get(moving.account, [None])):
-            own = routed(moving.account, moving.booking.event_type_id or "")
+        own_types = asked.get(moving.account) if moving else None
+        if moving and own_types and moving.booking.event_type_id not in (None, *own_types):
+            own = routed(moving.account, str(moving.booking.event_type_id))
             raise InvalidRequest(f"booking_id: that booking is of the event type {own}. Ask for its slots.")
 
         async def slots_of(provider: Provider) -> tuple[list[OfferedSlot], str | None]:

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config as AlembicConfig
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, insert, text
 
 from gateway.core import Gateway
 from gateway.server import build_server
-from providers.storage import Storage, StorageError
+from providers.storage import Storage, StorageError, engine
 from providers.storage.tables import HEAD, accounts, metadata
 from schemas import ProviderDown
 from tests.agent import connected
@@ -101,6 +102,25 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be opened"):
         await Storage(url(tmp_path / "file" / "gateway.db")).open()
+
+
+async def test_a_new_database_that_another_process_is_just_making_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    async def until_it_is_done(seconds: float) -> None:
+        waits.append(seconds)
+        holder.rollback()
+        holder.close()
+
+    monkeypatch.setattr(anyio, "sleep", until_it_is_done)
+    storage = Storage(url(tmp_path / "gateway.db"))
+    await storage.open()
+    await storage.close()
+    assert waits == [engine.PAUSE]
 
 
 async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_written(local: LocalStage) -> None:
