@@ -158,6 +158,7 @@ class Catalog:
         provider, own = self._gateway.accounts.route(schedule_id, "schedule_id")
         provider.require(Feature.UPDATE_SCHEDULE)
         change = checked(ScheduleChange, changes)
+        provider.require(*change.features)
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(ScheduleChange.model_fields)}.")
 

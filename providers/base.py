@@ -92,6 +92,8 @@ class Provider:
     caveats: ClassVar[Mapping[Feature, str]] = {}
     rebooks: ClassVar[bool] = False
     """The service cannot move a booking: the gateway books anew and cancels, instead of `reschedule_booking`."""
+    offers_own_time: ClassVar[bool] = True
+    """`find_slots` counts the time of the booking to be moved as free."""
     only_emulated: ClassVar[bool] = False
     """This adapter was only ever run against an emulator of the service."""
     limits: ClassVar[tuple[str, ...]] = ()

@@ -29,6 +29,7 @@ class Feature(StrEnum):
     RESPOND_CLEAR_NO_SHOW = "respond_to_booking.clear_no_show"
     LIST_SCHEDULES = "list_schedules"
     UPDATE_SCHEDULE = "update_schedule"
+    UPDATE_SCHEDULE_DATES = "update_schedule.date_overrides"
     CREATE_SCHEDULING_LINK = "create_scheduling_link"
     CREATE_SCHEDULING_LINK_REUSABLE = "create_scheduling_link.reusable"
 

@@ -102,6 +102,11 @@ class ScheduleChange(Model):
     date_overrides: DateChanges | None = None
     time_zone: ZoneName | None = None
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Everything the provider must be able to do for this."""
+        return (Feature.UPDATE_SCHEDULE, *((Feature.UPDATE_SCHEDULE_DATES,) if self.date_overrides else ()))
+
     def is_in(self, schedule: Schedule) -> bool:
         """Whether the schedule has it."""
         return (

@@ -114,6 +114,11 @@ def test_a_demo_that_goes_wrong_does_not_end_well(
     assert "went wrong" in capsys.readouterr().err
 
 
+def hear_interrupts() -> None:
+    """A run of the tests in the background has them ignored, and its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 @pytest.mark.parametrize("options", [[], ["--legacy"]])
 def test_stdio_ends_when_told_to_though_its_client_holds_on(
@@ -121,7 +126,13 @@ def test_stdio_ends_when_told_to_though_its_client_holds_on(
 ) -> None:
     command = [sys.executable, "-m", "gateway", "serve", "--transport", "stdio", "--config", str(file), *options]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hear_interrupts,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -141,7 +152,12 @@ def test_stdio_ends_when_told_to_though_its_client_holds_on(
 def test_serve_prints_what_to_paste_and_ends_with_130_when_interrupted(file: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(file), "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+        preexec_fn=hear_interrupts,
     ) as process:
         assert process.stderr is not None
         lines: list[str] = []

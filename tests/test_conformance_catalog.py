@@ -171,20 +171,34 @@ async def test_only_the_days_given_change(agent: Agent, stage: Stage) -> None:
     changed = await agent.update_schedule(
         schedule_id=before["id"],
         weekly_hours={"monday": ["14:00-16:00", "09:00-10:00"], "friday": []},
-        date_overrides={"2030-01-08": [], "2030-01-12": ["10:00-11:00"]},
     )
     hours = before["weekly_hours"] | {"monday": ["09:00-10:00", "14:00-16:00"], "friday": []}
     assert {day: ranges for day, ranges in changed["weekly_hours"].items() if ranges} == {
         day: ranges for day, ranges in hours.items() if ranges
     }
-    assert changed["date_overrides"] == {"2030-01-08": [], "2030-01-12": ["10:00-11:00"]}
     assert (await agent.list_schedules())["schedules"] == [changed]
     week = {"start": MONDAY.isoformat(), "end": (MONDAY + 7 * DAY).isoformat()}
     found = await agent.find_slots(event_type_ids=[stage.intro], **week, limit=500)
-    assert sorted({slot["start"][:10] for slot in found["slots"]}) == [f"2030-01-{day:02}" for day in (7, 9, 10, 12)]
+    assert sorted({slot["start"][:10] for slot in found["slots"]}) == [f"2030-01-{day:02}" for day in (7, 8, 9, 10)]
+    assert [slot["start"][11:16] for slot in found["slots"]][:6] == [
+        *("09:00", "09:30"),
+        *("14:00", "14:30", "15:00", "15:30"),
+    ]
 
 
-@behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE)
+@behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE, Feature.UPDATE_SCHEDULE_DATES)
+async def test_single_dates_have_hours_of_their_own(agent: Agent, stage: Stage) -> None:
+    [before] = (await agent.list_schedules())["schedules"]
+    dates = {"2030-01-08": [], "2030-01-12": ["10:00-11:00"]}
+    changed = await agent.update_schedule(schedule_id=before["id"], date_overrides=dates)
+    assert changed == {**before, "date_overrides": dates}
+    week = {"start": MONDAY.isoformat(), "end": (MONDAY + 7 * DAY).isoformat()}
+    found = await agent.find_slots(event_type_ids=[stage.intro], **week, limit=500)
+    days = sorted({slot["start"][:10] for slot in found["slots"]})
+    assert days == [f"2030-01-{day:02}" for day in (7, 9, 10, 11, 12)]
+
+
+@behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE, Feature.UPDATE_SCHEDULE_DATES)
 async def test_a_date_can_be_given_back_to_its_weekday(agent: Agent) -> None:
     [before] = (await agent.list_schedules())["schedules"]
     off: dict[str, list[str]] = {"2030-01-08": [], "2030-01-09": []}
@@ -216,7 +230,6 @@ async def test_hours_move_with_their_zone(agent: Agent, stage: Stage) -> None:
         {"weekly_hours": {"monday": ["17:00-09:00"]}},
         {"weekly_hours": {"monday": ["9-5"]}},
         {"weekly_hours": {"monday": ["09:00-12:00", "11:00-13:00"]}},
-        {"date_overrides": {"2030-02-30": []}},
         {"time_zone": "Mars/Olympus"},
     ],
 )

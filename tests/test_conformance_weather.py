@@ -55,7 +55,6 @@ WRITES: dict[str, Call] = {
     ),
     "reschedule_booking": lambda agent, stage, id: agent.reschedule_booking(booking_id=id, start=ELEVEN.isoformat()),
     "cancel_booking": lambda agent, stage, id: agent.cancel_booking(booking_id=id, reason="ill"),
-    "respond_to_booking": lambda agent, stage, id: agent.respond_to_booking(booking_id=id, response="no_show"),
 }
 every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 every_write = pytest.mark.parametrize(("tool", "write"), WRITES.items(), ids=WRITES)
@@ -136,13 +135,13 @@ async def test_a_read_waits_as_long_as_it_is_told(agent: Agent, stage: Stage, re
     assert stage.clock.waits == [7]
 
 
-@behaviour(Feature.RESPOND_NO_SHOW)
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
 @every_write
 @every_refusal
 async def test_a_write_that_is_refused_changes_nothing(
     agent: Agent, stage: Stage, tool: str, write: Call, failure: Any, code: type[SchedulingError]
 ) -> None:
-    id = await booked_for(stage, tool)
+    id = await stage.book("intro", TEN)
     before = await stage.appointments()
     stage.world.failures = OnWrites(stage, failure)
     with pytest.raises(code) as caught:
@@ -153,13 +152,13 @@ async def test_a_write_that_is_refused_changes_nothing(
     assert {outcome for _, _, outcome in await stage.journaled()} == {"failed"}
 
 
-@behaviour(Feature.RESPOND_NO_SHOW)
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
 @every_write
 @every_trouble
 async def test_a_write_that_did_not_arrive_is_looked_for_and_may_be_made_again(
     agent: Agent, stage: Stage, tool: str, write: Call, trouble: Any
 ) -> None:
-    id = await booked_for(stage, tool)
+    id = await stage.book("intro", TEN)
     before = await stage.appointments()
     stage.world.failures = OnWrites(stage, trouble)
     with pytest.raises(ProviderDown):
@@ -171,12 +170,12 @@ async def test_a_write_that_did_not_arrive_is_looked_for_and_may_be_made_again(
     assert happened(tool, await stage.appointments())
 
 
-@behaviour(Feature.RESPOND_NO_SHOW)
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
 @every_write
 async def test_a_write_whose_answer_is_lost_is_found_and_answered(
     agent: Agent, stage: Stage, tool: str, write: Call
 ) -> None:
-    id = await booked_for(stage, tool)
+    id = await stage.book("intro", TEN)
     stage.world.failures = OnWrites(stage, Lost())
     answer = await write(agent, stage, id)
     assert happened(tool, await stage.appointments())
@@ -188,12 +187,12 @@ async def test_a_write_whose_answer_is_lost_is_found_and_answered(
     assert (now["start"], now["status"]) == (answer["start"], answer["status"])
 
 
-@behaviour(Feature.RESPOND_NO_SHOW)
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
 @every_write
 async def test_a_write_whose_answer_cannot_be_read_is_found_too(
     agent: Agent, stage: Stage, tool: str, write: Call
 ) -> None:
-    id = await booked_for(stage, tool)
+    id = await stage.book("intro", TEN)
     stage.world.failures = OnWrites(stage, Altered(lambda _: {"resource": {}, "data": {}}))
     assert (await write(agent, stage, id))["account"] == "acme"
     assert happened(tool, await stage.appointments())
@@ -243,10 +242,9 @@ async def test_the_end_of_an_event_type_is_looked_up(agent: Agent, stage: Stage,
 @happens_or_not
 async def test_a_change_of_hours_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
     [schedule] = (await agent.list_schedules())["schedules"]
-    asked = {"weekly_hours": {"friday": []}, "date_overrides": {"2030-01-08": ["10:00-11:00"]}}
+    asked = {"time_zone": "Europe/Paris"}
     saved = await settled(stage, lambda: agent.update_schedule(schedule_id=schedule["id"], **asked), lost)
-    assert saved["date_overrides"] == {"2030-01-08": ["10:00-11:00"]}
-    assert not stage.world.hours.get("friday")
+    assert (saved["time_zone"], stage.world.zone) == ("Europe/Paris", "Europe/Paris")
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
@@ -256,6 +254,17 @@ async def test_a_link_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage
     with pytest.raises(OutcomeUnknown):
         await agent.create_scheduling_link(event_type_id=stage.intro)
     assert stage.world.links == [("intro", True)]
+
+
+@behaviour(Feature.RESPOND_NO_SHOW)
+@happens_or_not
+async def test_whether_a_guest_came_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
+    id = await stage.book("intro", TEN)
+    stage.clock.advance(TEN + timedelta(minutes=5) - BEGIN)
+    noted = await settled(stage, lambda: agent.respond_to_booking(booking_id=id, response="no_show"), lost)
+    assert noted["attendees"][0]["no_show"] is True
+    assert [each.no_show for each in await stage.appointments()] == [True]
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
 @behaviour(Feature.RESPOND_CONFIRM, Feature.RESPOND_DECLINE)
@@ -271,13 +280,13 @@ async def test_an_answer_to_a_booking_is_looked_up(
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
-@behaviour(Feature.RESPOND_NO_SHOW)
+@behaviour(Feature.CREATE_BOOKING, Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
 @every_write
 @pytest.mark.parametrize("lost", [Lost(), page(500)], ids=["done", "not done"])
 async def test_a_write_that_cannot_be_looked_for_is_unknown_and_not_sent_again(
     agent: Agent, stage: Stage, tool: str, write: Call, lost: Any
 ) -> None:
-    id = await booked_for(stage, tool)
+    id = await stage.book("intro", TEN)
     stage.world.failures = OnWrites(stage, lost, then=httpx2.ConnectError("refused"))
     with pytest.raises(OutcomeUnknown) as caught:
         await write(agent, stage, id)
@@ -353,14 +362,6 @@ async def test_a_slot_lost_since_it_was_found_is_taken(agent: Agent, stage: Stag
     assert [each.email for each in await stage.appointments()] == ["zoe@example.com"]
 
 
-async def booked_for(stage: Stage, tool: str) -> str:
-    """A booking at ten; it has begun, if whether the guest came is to be told."""
-    id = await stage.book("intro", TEN)
-    if tool == "respond_to_booking":
-        stage.clock.advance(TEN + timedelta(minutes=5) - BEGIN)
-    return id
-
-
 def happened(tool: str, appointments: list[Appointment]) -> bool:
     live = [each for each in appointments if each.live]
     return {
@@ -368,7 +369,6 @@ def happened(tool: str, appointments: list[Appointment]) -> bool:
         == [(NINE, "ben@example.com"), (TEN, "ana@example.com")],
         "reschedule_booking": [each.start for each in live] == [ELEVEN],
         "cancel_booking": [each.status for each in appointments] == ["cancelled"],
-        "respond_to_booking": [each.no_show for each in live] == [True],
     }[tool]
 
 

@@ -267,7 +267,7 @@ FAULTS = [
     Fault(
         "a day off is left out",
         replaced(calcom_hours, "CLOSED", ("09:00", "09:30")),
-        catalog.test_only_the_days_given_change,
+        catalog.test_single_dates_have_hours_of_their_own,
         ("calcom",),
     ),
     Fault(

@@ -61,6 +61,7 @@ CONFIRMED = "a booking is confirmed at once here; call it off with cancel_bookin
 
 class CalendlyApi(CalendlyClient):
     rebooks = True
+    offers_own_time = False
     only_emulated = True
     gaps = {
         Feature.SAVE_EVENT_TYPE_SLUG: "the service makes it from the title; change it on calendly.com.",
