@@ -16,7 +16,6 @@ from gateway.availability import Availability
 from gateway.bookings import Bookings
 from gateway.catalog import Catalog
 from gateway.config import Config
-from gateway.credentials import credentials
 from gateway.listing import Listing
 from gateway.moving import Moving
 from gateway.paging import digest
@@ -91,7 +90,10 @@ class Gateway:
             accounts = {}
             for name, adapter in self.adapters.items():
                 config = self.config.accounts[name]
-                accounts[name] = adapter(name, config, replace(services, auth=credentials(config)))
+                # What an account signs in with, if its service asks for that, or its adapter does not see to it itself.
+                auth = getattr(config, "auth", None)
+                credentials = auth.credentials(self.clock, self._transport) if auth else None
+                accounts[name] = adapter(name, config, replace(services, auth=credentials))
             self.accounts = Accounts(accounts)
             self.is_open = True
 

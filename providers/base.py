@@ -9,10 +9,10 @@ the README and the conformance suite.
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
-from pydantic import BaseModel, SecretStr, field_validator
+from pydantic import BaseModel, SecretStr
 
 from providers.clock import Clock
 from schemas import (
@@ -36,23 +36,6 @@ from schemas import (
 
 if TYPE_CHECKING:
     from providers.storage import Storage
-
-
-class BearerAuth(Model):
-    """A token that the operator has: an API key or a personal access token."""
-
-    type: Literal["bearer"]
-    token: SecretStr
-
-    @field_validator("token")
-    @classmethod
-    def _is_set(cls, token: SecretStr) -> SecretStr:
-        text = token.get_secret_value().strip()
-        if not text:
-            raise ValueError("is empty; set the token, or the environment variable that has it")
-        if not (text.isascii() and text.isprintable()) or " " in text:
-            raise ValueError("has a character that no token has, like a space or a line break")
-        return SecretStr(text)
 
 
 @dataclass(frozen=True, slots=True)

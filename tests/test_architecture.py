@@ -38,7 +38,7 @@ MAY_IMPORT_LATE = {"schemas": {"email_validator"}}
 COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator"}
 
 # What lies in `providers` and is no adapter.
-SHARED = {"__init__", "base", "clock", "own", "pace", "places", "rest", "slots", "storage"}
+SHARED = {"__init__", "auth", "base", "clock", "own", "pace", "places", "rest", "slots", "storage"}
 
 REGISTERED = [PROVIDERS[name][via] for name in PROVIDERS for via in PROVIDERS[name]]
 ADAPTERS = [*REGISTERED, Toy, Nothing]

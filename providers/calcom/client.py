@@ -6,7 +6,8 @@ from typing import Any, ClassVar, TypeVar, cast
 import httpx2
 from pydantic import field_validator
 
-from providers.base import AccountConfig, BearerAuth
+from providers.auth import BearerAuth
+from providers.base import AccountConfig
 from providers.calcom.bookings import Me, me
 from providers.rest import RestConfig, RestProvider, an_id, said
 from schemas import Model, SchedulingError, SlotTaken

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, cast
 import httpx2
 from pydantic import Field
 
-from providers.base import AccountConfig, BearerAuth, Limit
+from providers.auth import BearerAuth
+from providers.base import AccountConfig, Limit
 from providers.calendly.bookings import booking
 from providers.calendly.wire import Host, codes, complaint, host, page, uuid
 from providers.rest import RestConfig, RestProvider, an_id, said
