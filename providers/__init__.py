@@ -31,6 +31,7 @@ class Faces(Mapping[str, type[Provider]]):
 PROVIDERS: Mapping[str, Mapping[str, type[Provider]]] = {
     "local": Faces(api="providers.local:Local"),
     "calcom": Faces(api="providers.calcom.api:CalcomApi"),
+    "calid": Faces(api="providers.calid.api:CalidApi"),
     "calendly": Faces(api="providers.calendly.api:CalendlyApi"),
 }
 

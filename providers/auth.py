@@ -1,4 +1,4 @@
-"""How accounts sign in: what the configuration says under `auth`, which knows the `httpx2.Auth` that an adapter gets."""
+"""How accounts sign in: what a configuration has under `auth`, and the `httpx2.Auth` it makes for an adapter."""
 
 from collections.abc import Generator
 from typing import Literal

@@ -60,18 +60,17 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """How many seconds to wait, by `Retry-After` (seconds or a date) or the limit that is spent."""
     if stated := headers.get("retry-after"):
         if (seconds := _seconds(stated)) is not None:
-            return seconds
+            return min(_from_now(seconds, now), LONGEST)
         try:
             date = parsedate_to_datetime(stated)
             # A date without zone is in UTC (RFC 9110, 5.6.7).
             date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
-            return max(0.0, (date - now).total_seconds())
+            return min(max(0.0, (date - now).total_seconds()), LONGEST)
         except (ValueError, OverflowError):
             return None
     told = list(_told(headers, now))
-    return max(
-        (each.reset for each in told if each.left == 0), default=max((each.reset for each in told), default=None)
-    )
+    resets = [each.reset for each in told if each.left == 0] or [each.reset for each in told]
+    return min(max(resets), LONGEST) if resets else None
 
 
 def _told(headers: Mapping[str, str], now: datetime) -> Iterator[Told]:
@@ -79,8 +78,13 @@ def _told(headers: Mapping[str, str], now: datetime) -> Iterator[Told]:
         if _RESET.fullmatch(header.lower()) and (reset := _seconds(value)) is not None:
             left = _seconds(headers.get(header.lower().replace("reset", "remaining", 1), ""))
             name = header.lower().partition("reset")[2]
-            moment = reset / 1000 if reset > _IN_MILLISECONDS else reset
-            yield Told(name, left, max(0.0, moment - now.timestamp()) if reset > _AN_EPOCH else reset)
+            yield Told(name, left, _from_now(reset, now))
+
+
+def _from_now(seconds: float, now: datetime) -> float:
+    """Seconds to wait, where a service may give the moment instead."""
+    moment = seconds / 1000 if seconds > _IN_MILLISECONDS else seconds
+    return max(0.0, moment - now.timestamp()) if seconds > _AN_EPOCH else seconds
 
 
 def _seconds(text: str) -> float | None:

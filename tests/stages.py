@@ -25,7 +25,7 @@ from providers.local.store import Store
 from providers.storage import Storage
 from providers.storage.tables import bookings, journal
 from schemas import Attendee, Booking
-from tests.emulators import calcom, calendly, toy
+from tests.emulators import calcom, calendly, calid, toy
 from tests.emulators.wire import TOKEN
 from tests.toy import Nothing, Toy
 from tests.world import BERLIN, KINDS, Appointment, Clock, World
@@ -55,6 +55,8 @@ class Stage:
     adapter: Any = Toy
     emulator: Any = toy
     settings: dict[str, Any] = {"base_url": "https://toy.example", "token": TOKEN}
+    busy_path = "busy"
+    """What the paths have in them by which busy times are asked for."""
 
     def __init__(self, provider: str, folder: Path, **quirks: Any) -> None:
         self.clock = Clock()
@@ -200,6 +202,13 @@ class CalcomStage(Stage):
     settings = {"auth": {"type": "bearer", "token": TOKEN}}
 
 
+class CalidStage(Stage):
+    adapter = PROVIDERS["calid"]["api"]
+    emulator = calid
+    busy_path = "availability"
+    settings = {"auth": {"type": "bearer", "token": TOKEN}}
+
+
 class CalendlyStage(Stage):
     adapter = PROVIDERS["calendly"]["api"]
     emulator = calendly
@@ -209,6 +218,7 @@ class CalendlyStage(Stage):
 STAGES: dict[str, Callable[..., Stage]] = {
     "local": LocalStage,
     "calcom": CalcomStage,
+    "calid": CalidStage,
     "calendly": CalendlyStage,
     "toy": Stage,
     "nothing": NothingStage,

@@ -34,11 +34,11 @@ MAY_IMPORT = {
     "gateway": {"schemas", "providers", "gateway"} | STACK | SERVING,
 }
 # Slow to import and seldom needed: only inside the function that uses it.
-MAY_IMPORT_LATE = {"schemas": {"email_validator"}}
-COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator"}
+MAY_IMPORT_LATE = {"schemas": {"email_validator"}, "providers": {"google"}}
+COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator", "google"}
 
 # What lies in `providers` and is no adapter.
-SHARED = {"__init__", "auth", "base", "clock", "own", "pace", "places", "rest", "slots", "storage"}
+SHARED = {"__init__", "auth", "base", "clock", "own", "own_store", "pace", "places", "rest", "slots", "storage"}
 
 REGISTERED = [PROVIDERS[name][via] for name in PROVIDERS for via in PROVIDERS[name]]
 ADAPTERS = [*REGISTERED, Toy, Nothing]

@@ -329,8 +329,7 @@ async def test_an_event_type_that_was_deleted_meanwhile_is_not_found(agent: Agen
 async def test_a_time_that_could_not_be_checked_is_not_offered(agent: Agent, stage: Stage) -> None:
     offered = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
     assert offered["slots"]
-    is_busy = "busy"
-    stage.world.failures = _Paths(stage, is_busy, page(500))
+    stage.world.failures = _Paths(stage, stage.busy_path, page(500))
     found = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
     assert found["slots"] == []
     assert [each["code"] for each in found["unavailable"]] == ["provider_down"]

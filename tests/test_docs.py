@@ -46,7 +46,7 @@ def test_every_error_code_is_in_the_readme(code: str) -> None:
     assert f"`{code}`" in README
 
 
-TOKENS = {"CALENDLY_TOKEN": "a-token", "CALCOM_API_KEY": "cal_a_key"}
+TOKENS = {"CALENDLY_TOKEN": "a-token", "CALCOM_API_KEY": "cal_a_key", "CALID_TOKEN": "calid_a_key"}
 
 
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_example_configuration_shows_the_defaults(tmp_path: Path) -> None:
             assert type(account)(**needed) == account
 
 
-@pytest.mark.parametrize("provider", ["local", "calcom", "calendly"])
+@pytest.mark.parametrize("provider", ["local", "calcom", "calendly", "calid"])
 def test_the_example_configuration_has_every_key(provider: str) -> None:
     for faces in (PROVIDERS[provider],):
         for adapter in faces.values():

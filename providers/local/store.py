@@ -14,10 +14,11 @@ from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, upda
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from providers import own_store
 from providers.own import OwnEventType
 from providers.slots import Span, seconds
 from providers.storage import Storage
-from providers.storage.tables import accounts, bookings, event_types, schedules
+from providers.storage.tables import accounts, bookings, schedules
 from schemas import LIVE, Booking, BookingQuery, Schedule, SlotTaken
 
 PAGE = 200
@@ -107,15 +108,10 @@ class Store:
         # The revision is read first: a change in between is then seen as one at the next look.
         revision = await connection.scalar(_REVISION, {"account": self._account})
         schedule = await connection.scalar(select(schedules.c.data).where(schedules.c.account == self._account))
-        rows = await connection.execute(
-            select(event_types.c.id, event_types.c.data)
-            .where(event_types.c.account == self._account, ~event_types.c.deleted)
-            .order_by(event_types.c.id)
-        )
         return State(
             revision=revision or 0,
             schedule=Schedule.model_validate(schedule),
-            event_types={row.id: OwnEventType.model_validate(row.data) for row in rows},
+            event_types=await own_store.load(connection, self._account),
         )
 
     async def put_schedule(
@@ -127,21 +123,13 @@ class Store:
         await connection.execute(update(schedules).where(schedules.c.account == self._account).values(**values))
 
     async def put_event_type(self, connection: AsyncConnection, event_type_id: str, kind: OwnEventType) -> None:
-        values = {"slug": kind.slug, "deleted": False, "data": kind.model_dump(mode="json")}
-        changed = await connection.execute(update(event_types).where(*self._event_type(event_type_id)).values(**values))
-        if changed.rowcount == 0:
-            await connection.execute(insert(event_types).values(account=self._account, id=event_type_id, **values))
+        await own_store.put(connection, self._account, event_type_id, kind)
 
     async def delete_event_type(self, connection: AsyncConnection, event_type_id: str) -> None:
-        """Its row stays, so that its id is never another's."""
-        await connection.execute(update(event_types).where(*self._event_type(event_type_id)).values(deleted=True))
+        await own_store.delete(connection, self._account, event_type_id)
 
     async def used_ids(self, connection: AsyncConnection) -> list[str]:
-        rows = await connection.scalars(select(event_types.c.id).where(event_types.c.account == self._account))
-        return list(rows)
-
-    def _event_type(self, event_type_id: str) -> tuple[ColumnElement[bool], ...]:
-        return (event_types.c.account == self._account, event_types.c.id == event_type_id)
+        return await own_store.used_ids(connection, self._account)
 
     async def state_and_taken(self, window: Span) -> tuple[State, list[Taken]]:
         """The account, and its live bookings that with their buffers touch `window`: one look at one moment."""

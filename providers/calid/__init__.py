@@ -1,0 +1,1 @@
+"""Cal ID: `api`, its REST API."""
