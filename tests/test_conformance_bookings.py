@@ -511,6 +511,15 @@ async def test_a_no_show_can_be_taken_back(agent: Agent, stage: Stage) -> None:
     assert not (await stage.appointments())[0].no_show
 
 
+@behaviour(Feature.RESPOND_TO_BOOKING)
+async def test_what_is_answered_must_be_there(agent: Agent, stage: Stage) -> None:
+    answers = [each for each in Feature if each.operation == Feature.RESPOND_TO_BOOKING and not each.is_operation]
+    can = [each.partition(".")[2] for each in answers if each not in stage.adapter.gaps] or ["confirm"]
+    for response in can:
+        with pytest.raises(NotFound):
+            await agent.respond_to_booking(booking_id=f"{ACCOUNT}:none", response=response)
+
+
 @behaviour(Feature.RESPOND_NO_SHOW)
 async def test_nobody_misses_a_cancelled_meeting(agent: Agent, stage: Stage) -> None:
     id = await stage.book("intro", TEN, status="cancelled")
