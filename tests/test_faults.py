@@ -25,6 +25,9 @@ from providers.calcom.client import CalcomClient
 from providers.calendly import api as calendly
 from providers.calendly import bookings as calendly_bookings
 from providers.calendly import hours as calendly_hours
+from providers.calid import api as calid
+from providers.calid import bookings as calid_bookings
+from providers.calid import event_types as calid_event_types
 from providers.rest import RestProvider
 from schemas import Booking, InvalidRequest, ProviderDown, ScheduleChange, SchedulingError
 from tests import test_conformance_bookings as bookings
@@ -39,6 +42,7 @@ pytestmark = pytest.mark.anyio
 
 Plant = Callable[[pytest.MonkeyPatch, Stage], None]
 BOTH = ("calcom", "calendly")
+EVERY = (*BOTH, "calid")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Fault:
     name: str
     plant: Plant
     noticed_by: Callable[..., Awaitable[None]]
-    providers: tuple[str, ...] = BOTH
+    providers: tuple[str, ...] = EVERY
     params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -135,7 +139,7 @@ class Anything(dict[str, str]):
 
 
 def credulous(patch: pytest.MonkeyPatch) -> None:
-    for module in (calcom_bookings, calendly_bookings):
+    for module in (calcom_bookings, calendly_bookings, calid_bookings):
         patch.setattr(module, "STATUS", Anything(module.STATUS))
 
 
@@ -211,6 +215,24 @@ FAULTS = [
         ("calendly",),
     ),
     Fault(
+        "the marker is not sent",
+        wrapped(calid, "body", without("metadata")),
+        bookings.test_a_write_carries_our_marker,
+        ("calid",),
+    ),
+    Fault(
+        "the guest's zone is left to the server",
+        wrapped(calid, "body", without("timeZone")),
+        bookings.test_a_guest_keeps_their_own_zone,
+        ("calid",),
+    ),
+    Fault(
+        "the event type is changed by what changes alone",
+        replaced(calid_event_types, "body", lambda change, now=None, real=calid_event_types.body: real(change)),
+        catalog.test_only_what_is_given_changes,
+        ("calid",),
+    ),
+    Fault(
         "a key is sent that nobody knows",
         wrapped(calcom, "body", lambda said: said | {"idempotencyKey": "k"}),
         bookings.test_a_booking_takes_the_slot,
@@ -263,6 +285,7 @@ FAULTS = [
         "hours are replaced and not merged",
         replaced(ScheduleChange, "applied_to", only_what_changes),
         catalog.test_only_the_days_given_change,
+        BOTH,
     ),
     Fault(
         "a day off is left out",
