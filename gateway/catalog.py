@@ -21,6 +21,7 @@ from schemas import (
     InvalidRequest,
     NotConnected,
     NotFound,
+    OutcomeUnknown,
     Schedule,
     ScheduleChange,
     SchedulingError,
@@ -162,15 +163,21 @@ class Catalog:
         if not change.model_dump(exclude_none=True):
             raise InvalidRequest(f"Say what to change: {', '.join(ScheduleChange.model_fields)}.")
 
+        old = await reading(provider, provider.get_schedule(own))
+
         async def look(_: str, __: int) -> Schedule | None:
             now = await provider.get_schedule(own)
-            return now if change.is_in(now) else None
+            if change.is_in(now):
+                return now
+            if now != old:
+                raise OutcomeUnknown("It was changed in part.")
+            return None
 
         saved = await self._gateway.write(
             provider,
             Feature.UPDATE_SCHEDULE,
             [schedule_id, changes],
-            lambda _: provider.update_schedule(own, change),
+            lambda _: provider.update_schedule(old, change),
             look,
         )
         return ScheduleAnswer.of(provider.account, saved)

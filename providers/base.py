@@ -179,7 +179,7 @@ class Provider:
         """One schedule; NotFound if there is none."""
         raise NotImplementedError
 
-    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
+    async def update_schedule(self, old: Schedule, change: ScheduleChange) -> Schedule:
         """Change the days and dates given, leave the others, and answer the whole as the service now has it."""
         raise NotImplementedError
 

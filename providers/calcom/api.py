@@ -235,10 +235,9 @@ class CalcomApi(CalcomClient):
     async def get_schedule(self, schedule_id: str) -> Schedule:
         return await self.ask("GET", f"/schedules/{an_id(schedule_id, 'schedule', NUMBER)}", hours.schedule)
 
-    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
-        path = f"/schedules/{an_id(schedule_id, 'schedule', NUMBER)}"
-        now = await self.get_schedule(schedule_id)
-        return await self.ask("PATCH", path, hours.schedule, json=hours.body(change, change.applied_to(now)))
+    async def update_schedule(self, old: Schedule, change: ScheduleChange) -> Schedule:
+        said = hours.body(change, change.applied_to(old))
+        return await self.ask("PATCH", f"/schedules/{old.id}", hours.schedule, json=said)
 
     async def create_scheduling_link(self, event_type_id: str, single_use: bool) -> SchedulingLink:
         if not single_use:

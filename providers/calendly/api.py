@@ -233,23 +233,22 @@ class CalendlyApi(CalendlyClient):
         own = [each for each in rules if each.get("user") in (None, host.uri)] or rules
         return [schedule({**each, "name": each.get("name")}, id) for each in own[:1]]
 
-    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
+    async def update_schedule(self, old: Schedule, change: ScheduleChange) -> Schedule:
         if gone := gone_by(change, self.clock.now()):
             raise InvalidRequest(f"date_overrides: this service takes no dates gone by ({', '.join(gone)}).")
-        now = await self.get_schedule(schedule_id)
-        changed = change.applied_to(now)
+        changed = change.applied_to(old)
         anew = rules(changed, self.clock.now())
-        if schedule_id.startswith(OF_EVENT_TYPE):
+        if old.id.startswith(OF_EVENT_TYPE):
             host = await self.me()
-            event_type = host.uri_of("event_types", schedule_id.removeprefix(OF_EVENT_TYPE))
+            event_type = host.uri_of("event_types", old.id.removeprefix(OF_EVENT_TYPE))
             body: dict[str, Any] = {"availability_rule": {"timezone": changed.time_zone, "rules": anew}}
             path, params = "/event_type_availability_schedules", {"event_type": event_type}
         else:
             body = {"timezone": changed.time_zone, "rules": anew}
-            path, params = f"/user_availability_schedules/{schedule_id}", {}
+            path, params = f"/user_availability_schedules/{old.id}", {}
         await self.call("PATCH", path, lambda _: None, json=body, params=params)
         try:
-            return await self.get_schedule(schedule_id)
+            return await self.get_schedule(old.id)
         except SchedulingError:
             return changed  # it is changed, whether or not it can be read back
 

@@ -41,6 +41,7 @@ from schemas import (
     ScheduleChange,
     SchedulingError,
     Slot,
+    SlotTaken,
     TimeRange,
     Unsupported,
 )
@@ -49,6 +50,7 @@ from schemas.problems import checked
 # No meeting takes longer, so what began before has ended.
 LONGEST = timedelta(days=2)
 SECOND = timedelta(seconds=1)
+CLOCKS_APART = timedelta(minutes=1)
 PUBLIC_PAGE = "the API makes no links; find a slot and book it, or share the event type's page from cal.id."
 
 
@@ -66,7 +68,8 @@ class CalidApi(CalidClient):
         Feature.SAVE_EVENT_TYPE: "10 minutes and a title of 4 characters at least; a location replaces all; inactive "
         "means hidden: who has its link can still book it.",
         Feature.FIND_SLOTS: "times that overlap the booking to be moved are not offered.",
-        Feature.RESCHEDULE_BOOKING: "the reason may be lost, and a booking gets its event type's length.",
+        Feature.RESCHEDULE_BOOKING: "the reason may be lost, a booking gets its event type's length, and where that "
+        "wants confirmation it may wait for it again.",
         Feature.CANCEL_BOOKING: "the event type's refund policy applies; one seat of several cannot be cancelled.",
         Feature.UPDATE_SCHEDULE: "a day's hours are changed range by range, not all at once.",
     }
@@ -85,12 +88,9 @@ class CalidApi(CalidClient):
         return [self.mapped(event_types.event_type, raw) for raw in await self._event_types()]
 
     async def _event_types(self) -> list[Any]:
-        async def fetch() -> list[Any]:
-            # The list lacks the booking fields.
-            ids = [str(each["id"]) async for each in self.pages("/event-types/", {"orderBy": "position"})]
-            return [await self.event_type(id) for id in ids]
-
-        return await self.fresh("event types", fetch, lambda raw: ("event type", str(raw["id"])))
+        # The list lacks the booking fields.
+        ids = [str(each["id"]) async for each in self.pages("/event-types/", {"orderBy": "position"})]
+        return [await self.event_type(id) for id in ids]
 
     async def get_event_type(self, event_type_id: str) -> EventType:
         return self.mapped(event_types.event_type, await self.event_type(event_type_id))
@@ -147,12 +147,21 @@ class CalidApi(CalidClient):
         body(await self.event_type(request.event_type_id), request)
 
     async def lists(self, request: BookingRequest) -> bool:
-        # What falls to another host of a team is in their list, not in ours.
-        return not (await self.event_type(request.event_type_id)).get("schedulingType")
+        # What falls to another host of a team is in their list; a meeting bears the marker of its first guest alone.
+        raw = await self.event_type(request.event_type_id)
+        return not raw.get("schedulingType") and not raw.get("seatsPerTimeSlot")
 
     async def create_booking(self, request: BookingRequest) -> Booking:
-        said = body(await self.event_type(request.event_type_id), request)
-        made = await self.ask("POST", "/booking/", booking, json=said)
+        raw = await self.event_type(request.event_type_id)
+        begun = self.clock.now()
+        made = await self.ask("POST", "/booking/", booking, json=body(raw, request))
+        if not raw.get("seatsPerTimeSlot") and (
+            (made.marker or request.marker) != request.marker or (made.created_at or begun) < begun - CLOCKS_APART
+        ):
+            raise SlotTaken(
+                "This guest has asked for that time before and waits to be confirmed; list_bookings has it, unchanged.",
+                account=self.account,
+            )
         try:
             return await self.get_booking(made.id)  # the link to join comes later than the answer
         except SchedulingError:
@@ -184,8 +193,8 @@ class CalidApi(CalidClient):
         """A booking with its answers, from the list it is in."""
         is_over = datetime.fromisoformat(thin["endTime"]) <= self.clock.now()
         likely = {"CANCELLED": "cancelled", "REJECTED": "cancelled", "PENDING": "unconfirmed"}.get(thin["status"])
-        order = [likely or ("past" if is_over else "upcoming"), "past" if is_over else "upcoming", "recurring", "past"]
-        for bucket in dict.fromkeys(order):
+        by_time = "past" if is_over else "upcoming"
+        for bucket in dict.fromkeys([likely or by_time, by_time, "recurring", "past", "unconfirmed"]):
             async for each in self.pages("/booking/", {"bookingUid": thin["uid"], "status": bucket}):
                 if each["uid"] == thin["uid"]:
                     return each
@@ -206,7 +215,7 @@ class CalidApi(CalidClient):
         if reason:
             said["reschedulingReason"] = reason
         if old.status == "confirmed":
-            # So it stays confirmed, where its event type wants confirmation.
+            # Not a wish of the guest's, which would have to be confirmed anew.
             said["rescheduledBy"] = (await self.identity()).email
         await self.call("PATCH", f"/booking/{old.id}/reschedule", _done, json=said)
         try:
@@ -254,31 +263,45 @@ class CalidApi(CalidClient):
                 return schedule
         raise NotFound("There is no such schedule. list_schedules has the ids.")
 
-    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
-        now = await self.get_schedule(schedule_id)
-        if change.time_zone and change.time_zone != now.time_zone:
-            said = {"name": now.name, "timeZone": change.time_zone}
-            await self.call("PATCH", f"/schedule/{schedule_id}", _done, json=said)
-        for day, ranges in (change.weekly_hours or {}).items():
-            if ranges != now.weekly_hours.get(day, ()):
-                await self._set_day(schedule_id, day, ranges)
-        return await self.get_schedule(schedule_id)
+    async def update_schedule(self, old: Schedule, change: ScheduleChange) -> Schedule:
+        done = 0
+        try:
+            if change.time_zone and change.time_zone != old.time_zone:
+                said = {"name": old.name, "timeZone": change.time_zone}
+                await self.call("PATCH", f"/schedule/{old.id}", _done, json=said)
+                done += 1
+            for day, ranges in (change.weekly_hours or {}).items():
+                if ranges != old.weekly_hours.get(day, ()):
+                    async for _ in self._set_day(old.id, day, ranges):
+                        done += 1
+        except SchedulingError as error:
+            if done:
+                raise _by_half(error) from None
+            raise
+        return await self.get_schedule(old.id)
 
-    async def _set_day(self, schedule_id: str, day: str, ranges: tuple[str, ...]) -> None:
-        """Take a day out of the rows that it shares with others, then give it rows of its own."""
+    async def _set_day(self, schedule_id: str, day: str, ranges: tuple[str, ...]) -> AsyncGenerator[None, None]:
+        """Take a day out of the rows that it shares with others, then give it rows of its own; yields at each step."""
         number = hours.SUNDAY_FIRST.index(day)
         every = await self.ask("GET", "/schedule/", list)
         [raw] = [each for each in every if str(each["id"]) == schedule_id]
         for row in [each for each in raw["availability"] if not each.get("date") and number in each["days"]]:
             days = [each for each in row["days"] if each != number]
             path = f"/availability/{row['id']}"
-            if not days:
+            if days:
+                kept = {name: row[name] for name in ("startTime", "endTime")}
+                await self.call("PATCH", path, _done, json={"scheduleId": int(schedule_id), "days": days, **kept})
+            else:
                 await self.call("DELETE", path, _done)
-                continue
-            kept = {name: row[name] for name in ("startTime", "endTime")}
-            await self.call("PATCH", path, _done, json={"scheduleId": int(schedule_id), "days": days, **kept})
+            yield
         for row in hours.rows(schedule_id, day, ranges):
             await self.call("POST", "/availability/", _done, json=row)
+            yield
+
+
+def _by_half(error: SchedulingError) -> OutcomeUnknown:
+    advice = "list_schedules shows how it is; repeat the call to make it whole."
+    return OutcomeUnknown(f"The schedule was changed in part. {advice} {error.message}", account=error.account)
 
 
 def _done(raw: Any) -> None:

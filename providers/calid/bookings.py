@@ -7,7 +7,13 @@ from typing import Any
 from providers.calid.event_types import OWN_ARGUMENTS, PHONE, chosen, responses
 from schemas import Attendee, Booking, BookingQuery, BookingRequest, InvalidRequest
 
-STATUS = {"ACCEPTED": "confirmed", "PENDING": "pending", "CANCELLED": "cancelled", "REJECTED": "declined"}
+STATUS = {
+    "ACCEPTED": "confirmed",
+    "PENDING": "pending",
+    "AWAITING_HOST": "pending",
+    "CANCELLED": "cancelled",
+    "REJECTED": "declined",
+}
 MARKER = "schedulingGateway"
 SECOND = timedelta(seconds=1)
 

@@ -34,6 +34,8 @@ REFUSED = (
     "request_body_invalid_error",
     "booking already confirmed",
     "error_required_field",
+    "invalid string",
+    "invalid array of strings",
 )
 # An error of the server's own that it could not put into its answer's form (measured 2026-11 on its framework).
 MASKED = re.compile(r"original error: (?P<what>.*)", re.IGNORECASE | re.DOTALL)

@@ -26,7 +26,7 @@ PHONE = "phone"
 SHORTEST_MINUTES, SHORTEST_NAME = 10, 4
 # The key under which a location of an event type has its address; of these the guest gives it.
 ADDRESS = {"inPerson": "address", "link": "link", "userPhone": "hostPhoneNumber"}
-BY_GUEST = ("attendeeInPerson", "phone", "somewhereElse")
+BY_GUEST = ("attendeeInPerson", "attendeePhone", "phone", "somewhereElse")
 VIDEO = "integrations:daily"
 # What an answer has beside what a request may have.
 READ_ONLY = (

@@ -207,10 +207,10 @@ class Local(Provider):
     async def get_schedule(self, schedule_id: str) -> Schedule:
         return _the_one(await self._state(), schedule_id)
 
-    async def update_schedule(self, schedule_id: str, change: ScheduleChange) -> Schedule:
+    async def update_schedule(self, old: Schedule, change: ScheduleChange) -> Schedule:
         store = await self._open()
         async with store.change() as (connection, state):
-            schedule = change.applied_to(_the_one(state, schedule_id))
+            schedule = change.applied_to(_the_one(state, old.id))
             await store.put_schedule(connection, schedule)
         return schedule
 
