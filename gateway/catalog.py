@@ -197,8 +197,10 @@ class Catalog:
 
 
 def _notes(provider: Provider) -> dict[str, str]:
-    notes = {str(feature): note for feature, note in provider.caveats.items()}
-    return notes | ({"list_accounts": UNPROVEN} if provider.only_emulated else {})
+    notes = provider.notes()
+    if provider.only_emulated:
+        notes["list_accounts"] = " ".join(filter(None, [notes.get("list_accounts"), UNPROVEN]))
+    return notes
 
 
 def _has_change(now: EventType, change: EventTypeChange) -> bool:

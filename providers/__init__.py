@@ -33,6 +33,7 @@ PROVIDERS: Mapping[str, Mapping[str, type[Provider]]] = {
     "calcom": Faces(api="providers.calcom.api:CalcomApi"),
     "calid": Faces(api="providers.calid.api:CalidApi"),
     "calendly": Faces(api="providers.calendly.api:CalendlyApi"),
+    "google_calendar": Faces(api="providers.google_calendar.api:GoogleCalendarApi"),
 }
 
 __all__ = ["PROVIDERS", "AccountConfig", "Clock", "Faces", "Provider", "Services", "SystemClock"]

@@ -94,6 +94,10 @@ class Provider:
     async def close(self) -> None:
         """Give back what is held open."""
 
+    def notes(self) -> dict[str, str]:
+        """What this very account does with a reservation: the caveats, and what is known of it alone by now."""
+        return {str(feature): caveat for feature, caveat in self.caveats.items()}
+
     def require(self, *features: Feature) -> None:
         """Refuse, with the declared advice, what this service cannot do. Nothing has been sent by then."""
         for feature in features:

@@ -48,6 +48,7 @@ OPERATIONS = [feature for feature in Feature if feature.is_operation]
 NO_FEATURE = {
     "close",
     "require",
+    "notes",
     "must_take",
     "forget",
     "whoami",

@@ -25,7 +25,8 @@ async def test_an_account_says_what_it_cannot_do(agent: Agent, stage: Stage) -> 
     assert (account["account"], account["state"], account["time_zone"]) == (ACCOUNT, "ready", "Europe/Berlin")
     assert account["cannot"] == {str(feature): advice for feature, advice in stage.adapter.gaps.items()}
     unproven = {"list_accounts": UNPROVEN} if stage.adapter.only_emulated else {}
-    assert account["notes"] == {str(feature): note for feature, note in stage.adapter.caveats.items()} | unproven
+    caveats = {str(feature): note for feature, note in stage.adapter.caveats.items()}
+    assert account["notes"] == {**caveats, **stage.own_notes, **unproven}
     assert (answer["now"], answer["weekday"]) == (BEGIN.isoformat(), "Sunday")
 
 

@@ -14,7 +14,6 @@ from providers.rest import LONGEST_WAIT
 from schemas import (
     Feature,
     NotConnected,
-    NotFound,
     OutcomeUnknown,
     PermissionDenied,
     ProviderDown,
@@ -179,8 +178,7 @@ async def test_a_write_whose_answer_is_lost_is_found_and_answered(
     stage.world.failures = OnWrites(stage, Lost())
     answer = await write(agent, stage, id)
     assert happened(tool, await stage.appointments())
-    sent = len(stage.world.writes)
-    assert sent == (2 if tool == "reschedule_booking" and stage.adapter.rebooks else 1)
+    assert len(stage.world.writes) == stage.writes_of.get(tool, 1)
     assert {outcome for _, _, outcome in await stage.journaled()} == {"done"}
     stage.world.failures.clear()
     now = await agent.get_booking(booking_id=answer["id"])
@@ -209,33 +207,6 @@ async def settled(stage: Stage, change: Any, lost: Any) -> Any:
     with pytest.raises(ProviderDown):
         await change()
     return await change()
-
-
-@behaviour(Feature.SAVE_EVENT_TYPE)
-@happens_or_not
-async def test_a_change_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
-    asked = {"title": "First call", "duration_minutes": 45, "buffer_after_minutes": 10, "location": "Room 1"}
-    saved = await settled(stage, lambda: agent.save_event_type(event_type_id=stage.intro, **asked), lost)
-    assert (saved["title"], saved["durations_minutes"], saved["locations"]) == ("First call", [45], ["Room 1"])
-    assert (stage.world.kinds["intro"].title, stage.world.kinds["intro"].after) == ("First call", 10)
-    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
-
-
-@behaviour(Feature.SAVE_EVENT_TYPE)
-async def test_a_new_event_type_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
-    stage.world.failures = OnWrites(stage, Lost())
-    with pytest.raises(OutcomeUnknown):
-        await agent.save_event_type(title="First call", duration_minutes=45)
-    assert len(stage.world.writes) == 1
-
-
-@behaviour(Feature.DELETE_EVENT_TYPE)
-@happens_or_not
-async def test_the_end_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
-    intro = stage.intro
-    assert (await settled(stage, lambda: agent.delete_event_type(event_type_id=intro), lost))["id"] == intro
-    assert "intro" not in stage.world.kinds
-    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
 @behaviour(Feature.UPDATE_SCHEDULE, Feature.LIST_SCHEDULES)
@@ -312,29 +283,6 @@ async def test_a_status_that_nobody_knows_is_an_error_and_no_guess(agent: Agent,
         await read(agent, stage, id)
 
 
-@behaviour(Feature.CREATE_BOOKING)
-async def test_an_event_type_that_was_deleted_meanwhile_is_not_found(agent: Agent, stage: Stage) -> None:
-    await agent.find_slots(event_type_ids=[stage.intro], **WINDOW)
-    intro = stage.intro
-    del stage.world.kinds["intro"]
-    with pytest.raises(NotFound):
-        await agent.create_booking(event_type_id=intro, start=TEN.isoformat(), **BEN)
-    assert await stage.appointments() == []
-    stage.clock.advance(timedelta(minutes=6))
-    with pytest.raises(NotFound):
-        await agent.find_slots(event_type_ids=[intro], **WINDOW)
-
-
-@behaviour(Feature.FIND_BUSY_TIMES)
-async def test_a_time_that_could_not_be_checked_is_not_offered(agent: Agent, stage: Stage) -> None:
-    offered = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
-    assert offered["slots"]
-    stage.world.failures = _Paths(stage, stage.busy_path, page(500))
-    found = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
-    assert found["slots"] == []
-    assert [each["code"] for each in found["unavailable"]] == ["provider_down"]
-
-
 @behaviour(Feature.LIST_BOOKINGS)
 async def test_ten_thousand_bookings_are_listed_page_by_page(agent: Agent, stage: Stage) -> None:
     for number in range(10_000):
@@ -369,17 +317,6 @@ def happened(tool: str, appointments: list[Appointment]) -> bool:
         "reschedule_booking": [each.start for each in live] == [ELEVEN],
         "cancel_booking": [each.status for each in appointments] == ["cancelled"],
     }[tool]
-
-
-class _Paths(deque[Any]):
-    """A failure for requests whose path has that word."""
-
-    def __init__(self, stage: Stage, word: str, failure: Any) -> None:
-        super().__init__([None] * FOREVER)
-        self._world, self._word, self._failure = stage.world, word, failure
-
-    def popleft(self) -> Any:
-        return self._failure if self._word in self._world.requests[-1][1] else None
 
 
 def _with_news(value: Any) -> Any:

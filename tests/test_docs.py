@@ -26,6 +26,14 @@ def test_the_readmes_capabilities_are_what_the_adapters_declare(monkeypatch: pyt
     assert filled(README, all_adapters()) == README, "run `make readme`"
 
 
+def test_each_service_has_its_limits_and_quirks_in_the_readme() -> None:
+    for name in set(PROVIDERS) - {"toy", "nothing", "local"}:
+        _, _, section = README.partition(f"<!-- {name}: begin -->")
+        numbers, _, quirks = section.partition(f"<!-- {name}: end -->")[0].partition("**Quirks**")
+        assert "\n- " in numbers, name
+        assert "\n- " in quirks, name
+
+
 def test_the_capability_table_tells_gaps_from_caveats() -> None:
     rows = table({"toy": Toy, "nothing": Nothing}).splitlines()
     cells = {row.split("`")[1]: row.split("|")[2].strip() for row in rows if row.startswith("| `")}
@@ -49,6 +57,12 @@ def test_every_error_code_is_in_the_readme(code: str) -> None:
 TOKENS = {"CALENDLY_TOKEN": "a-token", "CALCOM_API_KEY": "cal_a_key", "CALID_TOKEN": "calid_a_key"}
 
 
+@pytest.fixture(autouse=True)
+def _google_credentials(tmp_path: Path) -> None:
+    keys = ("client_id", "client_secret", "refresh_token")
+    (tmp_path / "google.json").write_text(json.dumps({"type": "authorized_user", **dict.fromkeys(keys, "a-secret")}))
+
+
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
     config = parse_config(EXAMPLE, TOKENS, folder=tmp_path)
     assert {account.provider for account in config.accounts.values()} == set(PROVIDERS) - {"toy", "nothing"}
@@ -61,7 +75,7 @@ def test_the_example_configuration_shows_the_defaults(tmp_path: Path) -> None:
             assert type(account)(**needed) == account
 
 
-@pytest.mark.parametrize("provider", ["local", "calcom", "calendly", "calid"])
+@pytest.mark.parametrize("provider", ["local", "calcom", "calendly", "calid", "google_calendar"])
 def test_the_example_configuration_has_every_key(provider: str) -> None:
     for faces in (PROVIDERS[provider],):
         for adapter in faces.values():

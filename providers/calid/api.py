@@ -1,6 +1,8 @@
 """Cal ID, its REST API. https://cal.id/docs
 
-Quirks (source of 2025-09 and clients of 2026, where nothing else is said):
+From the API's source of 2025-09 and clients of 2026, where nothing else is said.
+
+Quirks:
 - Not Cal.com's API, though a fork of it: no version, paths by whole numbers, an envelope of its own.
 - What a request leaves out is filled in by the server: a zone (Kolkata), a name (John Doe), a phone number, a place;
   so everything is sent. In a PATCH of an event type the same: the whole event type is sent.

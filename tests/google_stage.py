@@ -1,0 +1,129 @@
+"""The stage of Google Calendar, which knows neither kinds nor appointments: they are event types of the account's own,
+and events of its calendar."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from providers.google_calendar.api import GoogleCalendarApi
+from providers.google_calendar.events import EVENT_TYPE, HOLD, MARKER, data, private, with_data
+from tests.emulators import google
+from tests.emulators.wire import TOKEN
+from tests.stage import ACCOUNT, Stage
+from tests.world import HOST_EMAIL, KINDS, Appointment, World
+
+CALENDAR = "primary"
+STATUS = {"confirmed": "confirmed", "tentative": "pending", "cancelled": "cancelled"}
+
+
+class GoogleStage(Stage):
+    adapter = GoogleCalendarApi
+    emulator = google
+    writes_of = {"create_booking": 2, "reschedule_booking": 4}
+    keeps_event_types = False
+    own_notes = {"find_slots": "within the working hours that are set in Google Calendar."}
+    settings = {
+        "auth": {"type": "bearer", "token": TOKEN},
+        "event_types": [
+            {
+                "slug": id,
+                "title": kind.title,
+                "duration_minutes": kind.minutes,
+                "requires_confirmation": kind.approval,
+                "questions": kind.questions,
+                "location": kind.places[0] if kind.places else None,
+            }
+            for id, kind in KINDS.items()
+        ],
+    }
+
+    def __init__(self, provider: str, folder: Path, **quirks: Any) -> None:
+        super().__init__(provider, folder, **quirks)
+        self.world.appointments = _Written(self.world)
+
+    def event_type(self, kind: str) -> str:
+        return f"{ACCOUNT}:{kind}"
+
+    async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
+        appointment = Appointment(
+            kind,
+            start,
+            start.astimezone(UTC) + timedelta(minutes=KINDS[kind].minutes),
+            email,
+            **{"status": "pending" if KINDS[kind].approval else "confirmed", **details},
+        )
+        return f"{ACCOUNT}:{write(self.world, appointment)}"
+
+    async def appointments(self) -> list[Appointment]:
+        kept = google.calendars(self.world).events[HOST_EMAIL].values()
+        # A hold that was let go never was an appointment.
+        ours = [each for each in kept if MARKER in private(each) and HOLD not in private(each)]
+        return sorted(map(_appointment, ours), key=lambda each: each.start)
+
+
+class _Written(dict[str, Appointment]):
+    """Appointments that a test puts into the world by hand: they are events at once."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def __setitem__(self, key: str, appointment: Appointment) -> None:
+        write(self._world, appointment)
+
+
+def write(world: World, appointment: Appointment) -> str:
+    """An event as the gateway makes them, behind its back; its id."""
+    id = appointment.marker or uuid4().hex
+    is_confirmed, pending = appointment.status == "confirmed", appointment.status == "pending"
+    kept: dict[str, Any] = {
+        "guest": {"name": appointment.name, "email": appointment.email, "zone": appointment.zone},
+        "guests": list(appointment.guests),
+        "answers": appointment.answers,
+        "notes": appointment.notes,
+        "location": appointment.place,
+        "reason": appointment.reason,
+        "no_show": appointment.no_show,
+        "declined": appointment.status == "declined",
+    }
+    people = [{"email": appointment.email, "displayName": appointment.name}]
+    event = {
+        "id": id,
+        "summary": f"{KINDS[appointment.kind].title} with {appointment.name}",
+        "status": "confirmed" if is_confirmed else "tentative" if pending else "cancelled",
+        "start": {"dateTime": appointment.start.isoformat()},
+        "end": {"dateTime": appointment.end.isoformat()},
+        "attendees": [] if pending else [*people, *({"email": each} for each in appointment.guests)],
+        "extendedProperties": {
+            "private": {
+                EVENT_TYPE: appointment.kind,
+                MARKER: id,
+                **with_data({}, {name: value for name, value in kept.items() if value}),
+            }
+        },
+    }
+    google.calendars(world).insert(CALENDAR, event)
+    return id
+
+
+def _appointment(raw: Any) -> Appointment:
+    kept = data(raw)
+    guest = kept["guest"]
+    listed = [each["email"] for each in raw.get("attendees", ()) if each["email"] not in (HOST_EMAIL, guest["email"])]
+    return Appointment(
+        kind=private(raw)[EVENT_TYPE],
+        start=datetime.fromisoformat(raw["start"]["dateTime"]),
+        end=datetime.fromisoformat(raw["end"]["dateTime"]),
+        email=guest["email"],
+        name=guest["name"],
+        zone=guest.get("zone", ""),
+        status="declined" if kept.get("declined") else STATUS[raw["status"]],
+        guests=tuple(listed),
+        answers=kept.get("answers", {}),
+        place=kept.get("location"),
+        notes=kept.get("notes"),
+        reason=kept.get("reason"),
+        no_show=bool(kept.get("no_show")),
+        marker=private(raw)[MARKER],
+    )

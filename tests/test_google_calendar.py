@@ -1,0 +1,646 @@
+"""What only Google Calendar shows: holds, invitations, other people's events, and the words of its errors."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from starlette.responses import JSONResponse
+
+from gateway.server import build_server
+from providers.google_calendar.availability import HOLDS
+from providers.google_calendar.config import GoogleConfig
+from providers.google_calendar.events import CLAIMED, HOLD, MARKER, MOST_DATA, OPEN, data, private, with_data
+from schemas import (
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    ProviderDown,
+    RateLimited,
+    SchedulingError,
+    SlotTaken,
+    Unsupported,
+)
+from tests.agent import Agent, connected
+from tests.emulators.google import READONLY, TEAM, Calendars, calendars
+from tests.emulators.wire import TOKEN, Lost
+from tests.google_stage import GoogleStage
+from tests.world import ELEVEN, HOST_EMAIL, MONDAY, NINE, TEN
+
+pytestmark = pytest.mark.anyio
+
+DAY, HALF_HOUR = timedelta(days=1), timedelta(minutes=30)
+BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
+WINDOW = {"start": MONDAY.isoformat(), "end": (MONDAY + DAY).isoformat()}
+MEETING: dict[str, Any] = {"slug": "meeting", "title": "Meeting", "duration_minutes": 30}
+Made = tuple[GoogleStage, Agent]
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    """A stage with other settings or quirks, and an agent on it."""
+    async with AsyncExitStack() as stack:
+
+        async def made(*, settings: dict[str, Any] | None = None, **quirks: Any) -> Made:
+            class Set(GoogleStage):
+                pass
+
+            Set.settings = {**GoogleStage.settings, **(settings or {})}
+            stage = Set("google_calendar", tmp_path, **quirks)
+            stack.push_async_callback(stage.gateway.close)
+            agent = await stack.enter_async_context(connected(build_server(stage.gateway)))
+            return stage, agent
+
+        yield made
+
+
+@pytest.fixture
+async def google(make: Make) -> Made:
+    made: Made = await make()
+    return made
+
+
+def kept(stage: GoogleStage) -> Calendars:
+    return calendars(stage.world)
+
+
+def events(stage: GoogleStage) -> list[Any]:
+    return list(kept(stage).events[HOST_EMAIL].values())
+
+
+def timed(start: datetime = TEN, end: datetime | None = None, **more: Any) -> dict[str, Any]:
+    """An event as somebody has made it in Google's own page."""
+    times = {"start": {"dateTime": start.isoformat()}, "end": {"dateTime": (end or start + HALF_HOUR).isoformat()}}
+    return {"summary": "Plan", **times, **more}
+
+
+def all_day(first: str, after: str, **more: Any) -> dict[str, Any]:
+    return {"summary": "Away", "start": {"date": first}, "end": {"date": after}, **more}
+
+
+def booking(stage: GoogleStage, start: datetime = TEN, **more: Any) -> dict[str, Any]:
+    return {"event_type_id": stage.intro, "start": start.isoformat(), **BEN, **more}
+
+
+async def offered(stage: GoogleStage, agent: Agent, **more: Any) -> list[str]:
+    found = await agent.find_slots(event_type_ids=[stage.intro], limit=500, **{**WINDOW, **more})
+    return [slot["start"][:16] for slot in found["slots"]]
+
+
+PEOPLE = [{"email": "ana@example.com", "displayName": "Ana"}]
+INVITED = [*PEOPLE, {"email": HOST_EMAIL, "responseStatus": "needsAction"}]
+BOSS = {"organizer": {"email": "boss@example.com", "displayName": "Boss"}}
+
+
+def invite(stage: GoogleStage, **more: Any) -> str:
+    event = kept(stage).insert("primary", timed(attendees=INVITED, **more))
+    event["organizer"] = BOSS["organizer"]
+    return f"acme:{event['id']}"
+
+
+# Booking
+
+
+async def test_a_guest_is_invited_once_and_after_the_hold_alone(google: Made) -> None:
+    stage, agent = google
+    booked = await agent.create_booking(**booking(stage, guests=["zoe@example.com"]))
+    assert [(each.kind, each.addresses) for each in kept(stage).notices] == [
+        ("invited", ("ben@example.com", "zoe@example.com"))
+    ]
+    assert [method for method, _ in stage.world.writes] == ["POST", "PATCH"]
+    [event] = events(stage)
+    assert (f"acme:{event['id']}", event["status"]) == (booked["id"], "confirmed")
+    assert private(event)[MARKER] == event["id"]
+    assert HOLD not in private(event)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_of_many_guests_at_two_gateways_one_gets_the_slot_and_nothing_is_left(google: Made, moves: bool) -> None:
+    stage, agent = google
+    first = stage.gateway
+    moving = await stage.book("intro", ELEVEN)
+    kept(stage).notices.clear()
+    outcomes: list[str] = []
+
+    async def book(by: Agent, number: int) -> None:
+        guest = {"attendee_name": f"Guest {number}", "attendee_email": f"guest{number}@example.com"}
+        try:
+            await by.create_booking(**(booking(stage) | guest))
+        except SchedulingError as error:
+            outcomes.append(error.code)
+        else:
+            outcomes.append("booked")
+
+    async def move() -> None:
+        try:
+            await agent.reschedule_booking(booking_id=moving, start=TEN.isoformat())
+        except SchedulingError as error:
+            outcomes.append(error.code)
+        else:
+            outcomes.append("booked")
+
+    second = stage.restarted()
+    async with connected(build_server(second)) as other:
+        async with anyio.create_task_group() as group:
+            for number in range(32):
+                group.start_soon(book, (agent, other)[number % 2], number)
+            if moves:
+                group.start_soon(move)
+        await first.close()
+    assert sorted(outcomes) == ["booked"] + ["slot_taken"] * (31 + moves)
+    live = [each for each in events(stage) if each["status"] != "cancelled"]
+    assert [each["start"]["dateTime"] for each in live if datetime.fromisoformat(each["start"]["dateTime"]) == TEN]
+    assert len(live) == 2
+    assert {each["status"] for each in live} == {"confirmed"}
+    assert len(kept(stage).notices) == 1
+
+
+class Meanwhile(deque[Any]):
+    """While the first hold is made another one is; `then` is what the removal of an event is answered with."""
+
+    def __init__(self, stage: GoogleStage, id: str, then: Any = None, hold: str = OPEN) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._id, self._then, self._hold = stage, id, then, hold
+
+    def popleft(self) -> Any:
+        method, _ = self._stage.world.requests[-1]
+        if method == "POST":
+            ours = {"private": {MARKER: self._id, HOLD: self._hold}}
+            kept(self._stage).insert("primary", timed(id=self._id, status="tentative", extendedProperties=ours))
+        if method == "DELETE":
+            then, self._then = self._then, None
+            return then
+        return None
+
+
+@pytest.mark.parametrize(("id", "wins"), [("f" * 32, True), ("0" * 32, False)])
+async def test_of_two_holds_of_one_second_the_lower_id_wins(google: Made, id: str, wins: bool) -> None:
+    stage, agent = google
+    stage.world.failures = Meanwhile(stage, id)
+    if wins:
+        assert (await agent.create_booking(**booking(stage)))["status"] == "confirmed"
+    else:
+        with pytest.raises(SlotTaken):
+            await agent.create_booking(**booking(stage))
+    other = kept(stage).events[HOST_EMAIL][id]
+    assert other["status"] == ("cancelled" if wins else "tentative")
+    assert [each["status"] for each in events(stage) if each is not other] == ["confirmed" if wins else "cancelled"]
+
+
+async def test_a_later_hold_that_has_become_a_booking_wins(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures = Meanwhile(stage, "f" * 32, then=_stale())
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert sorted(each["status"] for each in events(stage)) == ["cancelled", "tentative"]
+
+
+async def test_a_later_hold_that_another_booking_moves_to_wins(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures = Meanwhile(stage, "f" * 32, hold=CLAIMED)
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert kept(stage).events[HOST_EMAIL]["f" * 32]["status"] == "tentative"
+    assert sorted(each["status"] for each in events(stage)) == ["cancelled", "tentative"]
+    assert kept(stage).notices == []
+
+
+async def test_the_hold_that_came_first_wins_over_a_later_one(google: Made) -> None:
+    stage, agent = google
+    ours = {"private": {MARKER: "f" * 32, HOLD: "1"}}
+    kept(stage).insert("primary", timed(id="f" * 32, status="tentative", extendedProperties=ours))
+    stage.clock.advance(timedelta(seconds=5))
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert kept(stage).notices == []
+
+
+async def test_a_hold_that_was_left_over_is_removed(google: Made) -> None:
+    stage, agent = google
+    ours = {"private": {MARKER: "f" * 32, HOLD: "1"}}
+    kept(stage).insert("primary", timed(id="f" * 32, status="tentative", extendedProperties=ours))
+    assert "2030-01-07T10:00" not in await offered(stage, agent)
+    stage.clock.advance(HOLDS + timedelta(seconds=1))
+    assert "2030-01-07T10:00" in await offered(stage, agent)
+    assert (await agent.create_booking(**booking(stage)))["status"] == "confirmed"
+    assert kept(stage).events[HOST_EMAIL]["f" * 32]["status"] == "cancelled"
+    assert (await agent.list_bookings(status="cancelled"))["bookings"] == []
+    with pytest.raises(NotFound):
+        await agent.get_booking(booking_id=f"acme:{'f' * 32}")
+
+
+async def test_a_hold_whose_answer_is_lost_becomes_the_booking(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures.extend([None, None, Lost()])
+    booked = await agent.create_booking(**booking(stage))
+    assert booked["status"] == "confirmed"
+    assert [each.kind for each in kept(stage).notices] == ["invited"]
+
+
+async def test_an_invitation_whose_answer_is_lost_is_found(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures.extend([None, None, None, None, Lost()])
+    assert (await agent.create_booking(**booking(stage)))["status"] == "confirmed"
+    assert len(events(stage)) == 1
+
+
+async def test_an_invitation_that_was_not_sent_leaves_no_hold(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures.extend([None, None, None, None, JSONResponse({}, 500)])
+    with pytest.raises(ProviderDown):
+        await agent.create_booking(**booking(stage))
+    assert [each["status"] for each in events(stage)] == ["cancelled"]
+    assert kept(stage).notices == []
+
+
+async def test_a_service_account_without_delegation_invites_nobody(make: Make) -> None:
+    stage, agent = await make(service_account=True)
+    with pytest.raises(PermissionDenied, match="delegation"):
+        await agent.create_booking(**booking(stage))
+    assert [each["status"] for each in events(stage)] == ["cancelled"]
+
+
+async def test_a_meeting_online_has_a_link(make: Make) -> None:
+    stage, agent = await make(settings={"event_types": [{**MEETING, "location": "google_meet"}]})
+    booked = await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
+    assert booked["join_url"].startswith("https://meet.google.com/")
+    assert booked["location"] == "google_meet"
+
+
+async def test_a_booking_on_approval_invites_nobody_before_it_is_confirmed(google: Made) -> None:
+    stage, agent = google
+    asked: dict[str, Any] = {"event_type_id": stage.approval, "guests": ["zoe@example.com"]}
+    booked = await agent.create_booking(**booking(stage, **asked))
+    assert (booked["status"], kept(stage).notices) == ("pending", [])
+    assert [each["email"] for each in booked["attendees"]] == ["ben@example.com", "zoe@example.com"]
+    await agent.respond_to_booking(booking_id=booked["id"], response="confirm")
+    assert [each.addresses for each in kept(stage).notices] == [("ben@example.com", "zoe@example.com")]
+
+
+async def test_long_words_are_kept_whole_and_too_long_ones_refused(google: Made) -> None:
+    stage, agent = google
+    notes = "ä" * 4000
+    assert (await agent.create_booking(**booking(stage, notes=notes)))["notes"] == notes
+    with pytest.raises(InvalidRequest):
+        await agent.create_booking(**booking(stage, ELEVEN, notes="ä" * 5000, answers={}))
+    assert len([each for each in events(stage) if each["status"] != "cancelled"]) == 1
+
+
+def test_what_is_kept_of_a_booking_is_cut_into_pieces_and_put_together() -> None:
+    long = {"notes": "x" * 2500}
+    event = {"extendedProperties": {"private": with_data({}, long)}}
+    assert data(event) == long
+    assert [len(each or "") <= 1000 for each in private(event).values()] == [True] * 3
+    assert with_data(event, {"notes": "y"}) == {
+        "schedData0": '{"notes":"y"}',
+        "schedData1": None,
+        "schedData2": None,
+    }
+    with pytest.raises(InvalidRequest):
+        with_data({}, {"notes": "x" * MOST_DATA})
+
+
+# Other people's events
+
+
+async def test_an_event_with_others_is_a_booking_and_one_without_is_not(google: Made) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", timed(NINE))
+    kept(stage).insert("primary", all_day("2030-01-08", "2030-01-09", attendees=PEOPLE))
+    shared = kept(stage).insert("primary", timed(TEN, attendees=PEOPLE, location="Room 1"))
+    [found] = (await agent.list_bookings())["bookings"]
+    assert (found["id"], found["title"], found["location"]) == (f"acme:{shared['id']}", "Plan", "Room 1")
+    assert "event_type_id" not in found
+    busy = (await agent.find_busy_times(**WINDOW))["busy"]
+    assert [(each["start"], each["title"]) for each in busy] == [(NINE.isoformat(), "Plan"), (TEN.isoformat(), "Plan")]
+
+
+async def test_a_series_is_its_instances(google: Made) -> None:
+    stage, agent = google
+    times = {name: {**each, "timeZone": "Europe/Berlin"} for name, each in timed().items() if name != "summary"}
+    series = kept(stage).insert(
+        "primary", {"summary": "Weekly", **times, "attendees": PEOPLE, "recurrence": ["RRULE:FREQ=WEEKLY;COUNT=3"]}
+    )
+    first, second, third = (await agent.list_bookings())["bookings"]
+    with pytest.raises(NotFound):
+        await agent.cancel_booking(booking_id=f"acme:{series['id']}")
+    await agent.cancel_booking(booking_id=second["id"])
+    assert [each["id"] for each in (await agent.list_bookings())["bookings"]] == [first["id"], third["id"]]
+    moved = await agent.reschedule_booking(booking_id=third["id"], start=(TEN + 15 * DAY).isoformat())
+    assert (moved["id"], moved["start"]) == (third["id"], (TEN + 15 * DAY).isoformat())
+
+
+@pytest.mark.parametrize(("response", "status"), [("confirm", "confirmed"), ("decline", "declined")])
+async def test_an_invitation_is_answered_for_oneself_alone(google: Made, response: str, status: str) -> None:
+    stage, agent = google
+    id = invite(stage)
+    assert (await agent.get_booking(booking_id=id))["status"] == "pending"
+    assert (await agent.respond_to_booking(booking_id=id, response=response))["status"] == status
+    [event] = events(stage)
+    assert event["status"] == "confirmed"
+    answers = {each["email"]: each["responseStatus"] for each in event["attendees"]}
+    said = {"confirm": "accepted", "decline": "declined"}[response]
+    assert answers == {"ana@example.com": "needsAction", HOST_EMAIL: said}
+
+
+async def test_what_somebody_else_organises_cannot_be_changed(google: Made) -> None:
+    stage, agent = google
+    id = invite(stage)
+    with pytest.raises(Unsupported, match="Boss"):
+        await agent.cancel_booking(booking_id=id)
+    with pytest.raises(Unsupported, match="Boss"):
+        await agent.reschedule_booking(booking_id=id, start=ELEVEN.isoformat())
+    assert not stage.world.writes
+
+
+async def test_an_event_of_ones_own_moves_only_to_a_free_time(google: Made) -> None:
+    stage, agent = google
+    event = kept(stage).insert("primary", timed(attendees=PEOPLE, description="Agenda", colorId="5"))
+    kept(stage).insert("primary", timed(ELEVEN))
+    with pytest.raises(SlotTaken):
+        await agent.reschedule_booking(booking_id=f"acme:{event['id']}", start=ELEVEN.isoformat())
+    await agent.reschedule_booking(booking_id=f"acme:{event['id']}", start=NINE.isoformat())
+    moved = kept(stage).events[HOST_EMAIL][event["id"]]
+    assert (moved["description"], moved["colorId"], len(moved["attendees"])) == ("Agenda", "5", 1)
+    assert [each.kind for each in kept(stage).notices] == ["updated"]
+
+
+# Moving
+
+
+async def moving(stage: GoogleStage) -> str:
+    id = await stage.book("intro", ELEVEN)
+    kept(stage).notices.clear()
+    return id
+
+
+def times(stage: GoogleStage) -> dict[str, datetime]:
+    """When what is live begins, by its id."""
+    live = [each for each in events(stage) if each["status"] != "cancelled"]
+    return {each["id"]: datetime.fromisoformat(each["start"]["dateTime"]) for each in live}
+
+
+async def test_a_move_holds_its_new_time_until_it_is_there(google: Made) -> None:
+    stage, agent = google
+    id = await moving(stage)
+    moved = await agent.reschedule_booking(booking_id=id, start=TEN.isoformat())
+    assert (moved["start"], moved["method"]) == (TEN.isoformat(), "native")
+    assert [method for method, _ in stage.world.writes] == ["POST", "PATCH", "PATCH", "DELETE"]
+    assert times(stage) == {id.removeprefix("acme:"): TEN}
+    assert [each.kind for each in kept(stage).notices] == ["updated"]
+
+
+async def test_a_move_may_overlap_the_time_that_it_leaves(make: Make) -> None:
+    stage, agent = await make(settings={"event_types": [{**MEETING, "slot_step_minutes": 15}]})
+    booked = await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
+    later = TEN + timedelta(minutes=15)
+    assert (await agent.reschedule_booking(booking_id=booked["id"], start=later.isoformat()))["method"] == "native"
+    assert list(times(stage).values()) == [later]
+
+
+@pytest.mark.parametrize(("id", "hold", "wins"), [("f", OPEN, True), ("0", OPEN, False), ("f", CLAIMED, False)])
+async def test_a_move_and_a_booking_of_the_same_second_are_one(google: Made, id: str, hold: str, wins: bool) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures = Meanwhile(stage, id * 32, hold=hold)
+    if wins:
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    else:
+        with pytest.raises(SlotTaken):
+            await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    own = own.removeprefix("acme:")
+    assert times(stage) == ({own: TEN} if wins else {own: ELEVEN, id * 32: TEN})
+    assert len(kept(stage).notices) == wins
+
+
+async def test_the_buffers_of_a_move_count(make: Make) -> None:
+    buffers = {"buffer_before_minutes": 30, "buffer_after_minutes": 15}
+    stage, agent = await make(settings={"event_types": [{**MEETING, **buffers}]})
+    guest = await agent.create_booking(**booking(stage, ELEVEN + timedelta(hours=3), event_type_id="acme:meeting"))
+    stage.world.failures = Meanwhile(stage, "0" * 32)
+    with pytest.raises(SlotTaken):
+        await agent.reschedule_booking(booking_id=guest["id"], start=(TEN + HALF_HOUR).isoformat())
+    [hold] = [each for each in events(stage) if HOLD in private(each) and each["id"] != "0" * 32]
+    assert data(hold) == {"before": 30 * 60, "after": 15 * 60}
+
+
+class AtFirstPatch(deque[Any]):
+    """When the first change arrives, which claims the hold of a move."""
+
+    def __init__(self, stage: GoogleStage, happens: Callable[[], Any]) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._happens, self._done = stage, happens, False
+
+    def popleft(self) -> Any:
+        if self._done or self._stage.world.requests[-1][0] != "PATCH":
+            return None
+        self._done = True
+        return self._happens()
+
+
+async def test_a_move_whose_hold_was_removed_by_another_does_not_happen(google: Made) -> None:
+    stage, agent = google
+    own = await moving(stage)
+
+    def removed() -> None:
+        [hold] = [each["id"] for each in events(stage) if HOLD in private(each)]
+        kept(stage).patch("primary", hold, {"status": "cancelled"})
+
+    stage.world.failures = AtFirstPatch(stage, removed)
+    with pytest.raises(SlotTaken):
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
+    assert kept(stage).notices == []
+
+
+@pytest.mark.parametrize("failure", [Lost(), JSONResponse({}, 500), JSONResponse({}, 403)])
+async def test_a_move_whose_hold_cannot_be_claimed_leaves_nothing(google: Made, failure: Any) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures = AtFirstPatch(stage, lambda: failure)
+    with pytest.raises((ProviderDown, PermissionDenied)):
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
+    assert kept(stage).notices == []
+
+
+class Quicker(deque[Any]):
+    """Somebody else changes the only event just before our first change of it arrives."""
+
+    def __init__(self, stage: GoogleStage, changes: dict[str, Any]) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._changes = stage, changes
+
+    def popleft(self) -> Any:
+        if self._stage.world.requests[-1][0] == "PATCH" and self._changes:
+            [event] = events(self._stage)
+            kept(self._stage).patch("primary", event["id"], self._changes)
+            self._changes = {}
+
+
+async def test_what_others_changed_meanwhile_survives(google: Made) -> None:
+    stage, agent = google
+    id = await stage.book("intro", TEN)
+    stage.world.failures = Quicker(stage, {"attendees": [*PEOPLE, {"email": "zoe@example.com"}]})
+    await agent.respond_to_booking(booking_id=id, response="tentative")
+    [event] = events(stage)
+    assert [each["email"] for each in event["attendees"]] == ["ana@example.com", "zoe@example.com", HOST_EMAIL]
+
+
+async def test_a_hold_that_was_removed_meanwhile_is_not_revived(google: Made) -> None:
+    stage, agent = google
+    stage.world.failures = Quicker(stage, {"status": "cancelled"})
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert [each["status"] for each in events(stage)] == ["cancelled"]
+    assert kept(stage).notices == []
+
+
+async def test_an_event_that_was_changed_meanwhile_is_read_again(google: Made) -> None:
+    stage, agent = google
+    id = await stage.book("intro", TEN)
+    stage.world.failures.extend([None] * 3 + [_stale()])
+    assert (await agent.cancel_booking(booking_id=id, reason="ill"))["status"] == "cancelled"
+    other = await stage.book("intro", TEN)
+    stage.world.failures.clear()
+    stage.world.failures.extend([None] * 2 + [_stale(), None, _stale()])
+    with pytest.raises(InvalidRequest, match="meanwhile"):
+        await agent.cancel_booking(booking_id=other)
+
+
+def _stale() -> JSONResponse:
+    return JSONResponse({"error": {"errors": [{"reason": "conditionNotMet"}], "message": "Precondition Failed"}}, 412)
+
+
+# Slots
+
+
+@pytest.mark.parametrize(
+    ("more", "is_free"),
+    [
+        ({}, False),
+        ({"status": "tentative"}, False),
+        ({"transparency": "transparent"}, True),
+        ({"status": "cancelled"}, True),
+        ({"attendees": [{"email": HOST_EMAIL, "responseStatus": "declined"}]}, True),
+        ({"attendees": [{"email": HOST_EMAIL, "responseStatus": "needsAction"}]}, False),
+    ],
+)
+async def test_only_what_is_opaque_and_live_blocks(google: Made, more: dict[str, Any], is_free: bool) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", timed(**more))
+    assert ("2030-01-07T10:00" in await offered(stage, agent)) == is_free
+
+
+async def test_an_all_day_event_blocks_its_days_across_a_clock_change(google: Made) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", all_day("2030-03-29", "2030-04-01"))
+    window = {"start": "2030-03-28T00:00:00+01:00", "end": "2030-04-02T00:00:00+02:00"}
+    assert {start[:10] for start in await offered(stage, agent, **window)} == {"2030-03-28", "2030-04-01"}
+
+
+async def test_other_busy_calendars_block_too_and_are_never_guessed(make: Make) -> None:
+    stage, agent = await make(settings={"busy_calendars": ["primary", TEAM, READONLY]})
+    kept(stage).insert(TEAM, timed())
+    assert "2030-01-07T10:00" not in await offered(stage, agent)
+    before = stage.sent()
+    assert await offered(stage, agent, end=(MONDAY + 56 * DAY).isoformat())
+    assert stage.sent() - before == 2
+    assert TEN.isoformat() in [each["start"] for each in (await agent.find_busy_times(**WINDOW))["busy"]]
+
+
+@pytest.mark.parametrize("calendar", [TEAM, "gone@example.com"])
+async def test_a_calendar_that_cannot_be_seen_is_not_free(make: Make, calendar: str) -> None:
+    stage, agent = await make(settings={"busy_calendars": ["primary", calendar]}, unreadable=[TEAM])
+    with pytest.raises(ProviderDown, match=calendar):
+        await agent.find_slots(event_type_ids=[stage.intro], **WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("settings", "quirks", "expected"),
+    [
+        ({"working_hours": {"monday": ["09:00-10:00"]}}, {}, {"monday": ["09:00-10:00"]}),
+        ({}, {"workspace": False}, {day: ["09:00-17:00"] for day in ("monday", "tuesday", "wednesday")}),
+    ],
+)
+async def test_hours_are_those_of_the_file_or_else_the_usual(
+    make: Make, settings: dict[str, Any], quirks: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    _, agent = await make(settings=settings, **quirks)
+    [schedule] = (await agent.list_schedules())["schedules"]
+    assert schedule["weekly_hours"] | expected == schedule["weekly_hours"]
+    assert len(schedule["weekly_hours"]) == (1 if settings else 5)
+
+
+async def test_hours_are_those_of_the_calendar(google: Made) -> None:
+    stage, agent = google
+    stage.world.hours = {"tuesday": ["13:00-14:00", "09:00-10:30"]}
+    [schedule] = (await agent.list_schedules())["schedules"]
+    assert schedule["weekly_hours"] == {"tuesday": ["09:00-10:30", "13:00-14:00"]}
+
+
+async def test_short_and_empty_pages_are_not_the_last(make: Make) -> None:
+    stage, agent = await make(short_pages=True)
+    for hour in range(5):
+        await stage.book("intro", NINE + timedelta(hours=hour))
+    assert len((await agent.list_bookings())["bookings"]) == 5
+    assert len(await offered(stage, agent)) == 11
+
+
+async def test_another_calendar_has_its_own_zone_and_the_accounts_address(make: Make) -> None:
+    stage, agent = await make(settings={"calendar": TEAM})
+    [account] = (await agent.list_accounts())["accounts"]
+    assert (account["time_zone"], account["email"]) == ("America/New_York", HOST_EMAIL)
+    booked = await agent.create_booking(**booking(stage, datetime(2030, 1, 7, 15, tzinfo=UTC)))
+    assert booked["start"] == "2030-01-07T10:00:00-05:00"
+    assert len(kept(stage).events[TEAM]) == 1
+
+
+# Errors
+
+
+@pytest.mark.parametrize("limit_as", [403, 429])
+async def test_too_many_requests_are_said_in_two_ways(make: Make, limit_as: int) -> None:
+    stage, agent = await make(limit_as=limit_as)
+    stage.world.allowance = 0
+    with pytest.raises(RateLimited):
+        await agent.list_bookings()
+
+
+async def test_a_missing_scope_is_named(make: Make) -> None:
+    _, agent = await make(scopes=["calendar.events"])
+    [account] = (await agent.list_accounts())["accounts"]
+    assert account["state"] == "failing"
+    assert "https://www.googleapis.com/auth/calendar.readonly" in account["detail"]
+
+
+async def test_a_calendar_that_can_only_be_read_takes_no_booking(make: Make) -> None:
+    stage, agent = await make(settings={"calendar": READONLY})
+    with pytest.raises(PermissionDenied):
+        await agent.create_booking(**booking(stage))
+
+
+async def test_a_token_is_never_repeated(google: Made) -> None:
+    stage, agent = google
+    error = {"error": {"errors": [{"reason": "forbidden"}], "message": "Bad token ya29.a0Abc-d_e for it"}}
+    stage.world.failures.append(JSONResponse(error, 403))
+    with pytest.raises(PermissionDenied) as caught:
+        await agent.list_bookings()
+    assert "ya29" not in caught.value.message
+
+
+async def test_ids_are_quoted_in_paths(make: Make) -> None:
+    stage, agent = await make(settings={"calendar": "en.german#holiday@group.v.calendar.google.com"})
+    with pytest.raises(NotFound):
+        await agent.list_bookings()
+    assert stage.world.requests[-1][1].endswith("/calendars/en.german%23holiday@group.v.calendar.google.com")
+
+
+def test_a_configuration_may_be_bare() -> None:
+    config = GoogleConfig(provider="google_calendar", auth={"type": "bearer", "token": TOKEN})
+    assert (config.calendar, config.busy_calendars, config.event_types) == ("primary", ("primary",), None)
