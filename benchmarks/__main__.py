@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +62,7 @@ def main() -> int:
         stdio_calls(report, console, [*ours, "--transport", "stdio"])
         http_calls(report, console, ours)
         upstream_calls(report, console, Path(folder))
+        google_slots(report, console, Path(folder))
     console.print(report.table)
     console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
     return 1 if report.missed else 0
@@ -155,7 +156,7 @@ def upstream_calls(report: Report, console: Console, folder: Path) -> None:
     call, bare_call = Call("get_booking", {"booking_id": f"team:{upstream.BOOKING}"}), Call("get_booking", {})
     ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
     with (
-        serving([*servers, "emulator", str(port)], port),
+        serving([*servers, "calcom", str(port)], port),
         serving([*servers, "bare", str(bare_port), url], bare_port, bare_call),
         serving(ours, our_port, call),
     ):
@@ -188,12 +189,63 @@ def upstream_calls(report: Report, console: Console, folder: Path) -> None:
 
 
 async def direct_times(url: str) -> float:
-    times = []
     async with httpx2.AsyncClient(base_url=url, headers=upstream.HEADERS) as client:
-        for _ in range(500):
-            start = time.perf_counter()
+
+        async def ask() -> None:
             (await client.get(upstream.PATH)).json()
-            times.append(time.perf_counter() - start)
+
+        return await median_of(ask)
+
+
+def google_slots(report: Report, console: Console, folder: Path) -> None:
+    """Eight weeks of slots with three busy calendars, beside the two requests that it takes."""
+    port, our_port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "google.yaml"
+    config.write_text(upstream.GOOGLE_CONFIG.format(url=url, token=TOKEN, others=upstream.OTHERS))
+    call = Call("find_slots", {"event_type_ids": ["cal:intro"], **upstream.WEEKS})
+    ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
+    with (
+        serving([sys.executable, "-m", "benchmarks.upstream", "google", str(port)], port),
+        serving(ours, our_port, call),
+    ):
+        rounds = []
+        for _ in range(ROUNDS):
+            direct = asyncio.run(google_times(f"{url}/calendar/v3"))
+            rounds.append((direct, asyncio.run(http_rate(our_port, call, 1, 3))[1]))
+    console.print(f"google slots, direct and gateway: {[f'{one:.1f} {two:.1f}' for one, two in rounds]}")
+    direct, single = (statistics.median(each) for each in zip(*rounds, strict=True))
+    report.row(
+        "find_slots of Google on loopback (8 weeks, 3 calendars), beside its 2 requests alone",
+        f"{direct:.2f} ms (httpx2)",
+        f"{single:.2f} ms",
+        f"+{single - direct:.2f} ms",
+        "< +5 ms",
+        single - direct < 5,
+    )
+
+
+async def google_times(url: str) -> float:
+    reach = timedelta(days=3)
+    begin, end = (datetime.fromisoformat(each) for each in upstream.WEEKS.values())
+    window = {"timeMin": (begin - reach).isoformat(), "timeMax": (end + reach).isoformat()}
+    asked = {**window, "items": [{"id": each} for each in upstream.OTHERS]}
+    listed = {**window, "singleEvents": "true", "maxResults": "2500"}
+    async with httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+
+        async def ask() -> None:
+            (await client.get("/calendars/primary/events", params=listed)).json()
+            (await client.post("/freeBusy", json=asked)).json()
+
+        return await median_of(ask)
+
+
+async def median_of(ask: Callable[[], Awaitable[None]]) -> float:
+    times = []
+    for _ in range(500):
+        start = time.perf_counter()
+        await ask()
+        times.append(time.perf_counter() - start)
     return statistics.median(times[50:]) * 1e3
 
 

@@ -1,6 +1,6 @@
-"""A service to call: an emulator on a loopback port, and a FastMCP server whose one tool makes the same request.
+"""Services to call: emulators on a loopback port, and a FastMCP server whose one tool makes the same request.
 
-`python -m benchmarks.upstream emulator PORT` and `python -m benchmarks.upstream bare PORT URL`.
+`python -m benchmarks.upstream calcom PORT`, `… google PORT` and `… bare PORT URL`.
 """
 
 import sys
@@ -11,7 +11,7 @@ import httpx2
 import uvicorn
 from fastmcp import FastMCP
 
-from tests.emulators import calcom
+from tests.emulators import calcom, google
 from tests.emulators.wire import TOKEN
 from tests.world import Clock, World
 
@@ -24,13 +24,40 @@ accounts:
 storage: {{url: 'sqlite:///bench.db'}}
 """
 
+# Eight weeks of Google Calendar, with three busy calendars: the one that is booked, and two others.
+MONDAY = datetime(2030, 1, 7, tzinfo=UTC)
+WEEKS = {"start": MONDAY.isoformat(), "end": (MONDAY + timedelta(weeks=8)).isoformat()}
+OTHERS = [google.TEAM, google.READONLY]
+GOOGLE_CONFIG = """\
+accounts:
+  cal:
+    provider: google_calendar
+    base_url: "{url}/calendar/v3"
+    auth: {{type: bearer, token: {token}}}
+    busy_calendars: [primary, "{others[0]}", "{others[1]}"]
+    event_types: [{{slug: intro, title: Intro call, duration_minutes: 30}}]
+storage: {{url: 'sqlite:///google.db'}}
+"""
 
-def emulator(port: int) -> None:
+
+def emulated_calcom(port: int) -> None:
     world = World(Clock(datetime.now(UTC)))
     day = datetime.now(UTC) + timedelta(days=1)
     [start, *_] = world.free("intro", day, day + timedelta(days=7))
     world.book("intro", start, "ana@example.com")
     uvicorn.run(calcom.app(world), port=port, log_config=None, access_log=False, server_header=False, ws="none")
+
+
+def emulated_google(port: int) -> None:
+    world = World(Clock())
+    calendars = google.calendars(world)
+    for day in range(0, 56, 2):
+        for hour, calendar in enumerate(["primary", *OTHERS], 9):
+            begin = MONDAY + timedelta(days=day, hours=hour)
+            times = {"start": begin, "end": begin + timedelta(minutes=30)}
+            event = {name: {"dateTime": at.isoformat()} for name, at in times.items()}
+            calendars.insert(calendar, {"summary": "Busy", **event})
+    uvicorn.run(google.app(world), port=port, log_config=None, access_log=False, server_header=False, ws="none")
 
 
 def bare(port: int, url: str) -> None:
@@ -49,4 +76,7 @@ def bare(port: int, url: str) -> None:
 
 if __name__ == "__main__":
     what, number, *rest = sys.argv[1:]
-    emulator(int(number)) if what == "emulator" else bare(int(number), *rest)
+    if what == "bare":
+        bare(int(number), *rest)
+    else:
+        {"calcom": emulated_calcom, "google": emulated_google}[what](int(number))
