@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from platformdirs import user_config_path, user_data_path
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from providers import PROVIDERS, AccountConfig
+from providers.keys import listed
 from schemas import Model
 from schemas.problems import problems
 
@@ -69,6 +70,7 @@ class ServerConfig(Model):
 
 class StorageConfig(Model):
     url: str
+    encryption_key: SecretStr | None = None
 
     @field_validator("url")
     @classmethod
@@ -81,6 +83,16 @@ class StorageConfig(Model):
             return f"sqlite:///{folder / Path(match[1]).expanduser()}"
         except RuntimeError:
             raise ValueError("begins with the home of a user that is not there") from None
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        return None if keys is None else SecretStr(",".join(listed(keys.get_secret_value())))
+
+    @property
+    def key_file(self) -> Path:
+        """Where the key is, if none is configured: beside the database."""
+        return Path(self.url.removeprefix("sqlite:///")).with_suffix(".key")
 
 
 def _default_storage() -> StorageConfig:

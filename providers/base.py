@@ -36,6 +36,7 @@ from schemas import (
 
 if TYPE_CHECKING:
     from providers.storage import Storage
+    from providers.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Services:
 
     clock: Clock
     storage: "Storage"
+    vault: "Vault"
     auth: httpx2.Auth | None = None
     transport: httpx2.AsyncBaseTransport | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
@@ -77,8 +77,9 @@ async def provider(world: World) -> AsyncIterator[Toy]:
 
 
 def a_toy(world: World, config: ToyConfig | None = None, adapter: type[Toy] = Toy) -> Toy:
-    # The toy keeps nothing, so it is lent no storage.
-    services = Services(world.clock, cast(Any, None), transport=httpx2.ASGITransport(app=toy.app(world)))
+    # The toy keeps nothing, so it is lent no storage and no vault.
+    nothing: Any = None
+    services = Services(world.clock, nothing, nothing, transport=httpx2.ASGITransport(app=toy.app(world)))
     return adapter("acme", config or a_config(), services)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, create_engine, insert, text
 
 from gateway.core import Gateway
 from gateway.server import build_server
@@ -34,13 +35,13 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def differences(connection: Connection) -> object:
+    """What the schema is and the code does not believe, or the other way round."""
+    return compare_metadata(MigrationContext.configure(connection), metadata)
+
+
 async def test_the_migrations_make_what_the_code_believes(tmp_path: Path) -> None:
     storage = Storage(url(tmp_path / "new.db"))
-    await storage.open()
-
-    def differences(connection: Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
-
     async with storage.write() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
@@ -51,6 +52,24 @@ def test_the_newest_migration_is_the_head() -> None:
     config = AlembicConfig()
     config.set_main_option("script_location", "providers.storage:migrations")
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+async def test_a_database_of_an_older_version_is_upgraded_and_keeps_what_is_there(
+    tmp_path: Path, revision: str
+) -> None:
+    with create_engine(url(tmp_path / "old.db")).begin() as connection:
+        config = AlembicConfig()
+        config.set_main_option("script_location", "providers.storage:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(insert(accounts).values(name="kept", revision=7))
+    storage = Storage(url(tmp_path / "old.db"))
+    async with storage.write() as connection:
+        assert await connection.run_sync(differences) == []
+        assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
+        assert await connection.scalar(text("SELECT revision FROM accounts WHERE name = 'kept'")) == 7
+    await storage.close()
 
 
 async def test_opening_twice_keeps_what_is_there(tmp_path: Path) -> None:

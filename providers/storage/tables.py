@@ -4,9 +4,9 @@ Portable on purpose: no type, default or constraint that SQLite and PostgreSQL d
 migration (`migrations/versions`) and a new `HEAD`.
 """
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, text
 
-HEAD = "0002"
+HEAD = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -111,3 +111,34 @@ moves = Table(
     Column("created", BigInteger, nullable=False),
 )
 Index("ix_moves_new", moves.c.account, moves.c.new_id)
+
+# What is known of events whose service has no field for it: properties that only we see, and, of those that were called
+# off, the event as it was last. By the marker of ours, by the id of others.
+kept_events = Table(
+    "kept_events",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("id", String(300), primary_key=True),
+    Column("private", JSON, nullable=False),
+    Column("cancelled", JSON(none_as_null=True), nullable=True),
+)
+
+# What must stay secret (`providers.vault`), encrypted. Names are hashes: some are secrets themselves.
+vault = Table(
+    "vault",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("data", Text, nullable=False),
+    Column("expires", BigInteger, nullable=True),
+    Column("updated", BigInteger, nullable=False),
+)
+
+# Who may do something alone, and until when if they never say that they are done.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(32), nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
