@@ -5,11 +5,12 @@ A fault that nobody notices is a test that cannot fail, or an emulator more pati
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
@@ -28,12 +29,20 @@ from providers.calendly import hours as calendly_hours
 from providers.calid import api as calid
 from providers.calid import bookings as calid_bookings
 from providers.calid import event_types as calid_event_types
+from providers.google_calendar import api as google
+from providers.google_calendar import availability as google_availability
+from providers.google_calendar import client as google_client
+from providers.google_calendar import events as google_events
+from providers.google_calendar import hours as google_hours
+from providers.google_calendar.client import GoogleClient
+from providers.google_calendar.holds import GoogleHolds
 from providers.rest import RestProvider
 from schemas import Booking, InvalidRequest, ProviderDown, ScheduleChange, SchedulingError
 from tests import test_conformance_bookings as bookings
 from tests import test_conformance_catalog as catalog
 from tests import test_conformance_slots as slots
 from tests import test_conformance_weather as weather
+from tests import test_google_calendar as on_google
 from tests.agent import Agent, connected
 from tests.stages import STAGES, Stage
 from tests.world import MONDAY
@@ -43,6 +52,7 @@ pytestmark = pytest.mark.anyio
 Plant = Callable[[pytest.MonkeyPatch, Stage], None]
 BOTH = ("calcom", "calendly")
 EVERY = (*BOTH, "calid")
+GOOGLE = ("google_calendar",)
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,104 @@ def nameless(real: Any) -> Any:
 async def one_page(self: Any, path: str, params: Any) -> Any:
     found, _ = await CalcomClient.page(self, path, params)
     return found, False
+
+
+# Google Calendar
+
+
+async def anyway(self: Any, *_: Any, **__: Any) -> None:
+    """As what checks something, but nothing is wrong with it."""
+
+
+async def as_it_is(self: Any, held: Any) -> Any:
+    return held
+
+
+async def elsewhere_free(self: Any, window: Any) -> list[Any]:
+    return []
+
+
+def never_elsewhere_again(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    """Other calendars are asked before the hold alone."""
+    real, check = GoogleClient.busy_elsewhere, GoogleHolds.must_come_first
+
+    async def first(self: Any, *given: Any, **more: Any) -> None:
+        patch.setattr(GoogleClient, "busy_elsewhere", elsewhere_free)
+        await check(self, *given, **more)
+        patch.setattr(GoogleClient, "busy_elsewhere", real)
+
+    patch.setattr(GoogleHolds, "must_come_first", first)
+
+
+def sent_without(*names: str, method: str, header: str = "", plus: dict[str, Any] | None = None) -> Plant:
+    """Requests of that method lack these parameters, or that header; or have more parameters."""
+
+    def plant(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+        real = RestProvider.call
+
+        async def call(self: Any, sent: str, path: str, into: Any, **request: Any) -> Any:
+            if sent == method:
+                request = {**request, "params": without(*names)(request.get("params") or {}) | (plus or {})}
+                request["headers"] = without(header)(request.get("headers") or {})
+            return await real(self, sent, path, into, **request)
+
+        patch.setattr(RestProvider, "call", call)
+
+    return plant
+
+
+async def first_page(self: Any, params: Any) -> AsyncIterator[Any]:
+    asked = {"singleEvents": "true", **params}
+    for raw in (await self.call("GET", f"{self._path}/events", google_client._page, params=asked))["items"]:
+        yield raw
+
+
+def trusting(answer: Any, calendars: Any) -> Any:
+    """As `busy_of`, but a calendar that could not be looked at is free."""
+    seen = [id for id in calendars if not (answer["calendars"].get(id) or {"errors": 1}).get("errors")]
+    return google_hours.busy_of(answer, seen)
+
+
+def busy_if(change: Callable[[Any], Any]) -> Plant:
+    """Whether an event is busy is asked of it changed."""
+    return replaced(google_availability, "is_busy", lambda raw: google_hours.is_busy(change(raw)))
+
+
+def opaque(raw: Any) -> Any:
+    return {**raw, "transparency": "opaque"}
+
+
+def sure_alone(raw: Any) -> Any:
+    return raw if raw["status"] == "confirmed" else {**raw, "status": "cancelled"}
+
+
+def all_as_self(raw: Any) -> Any:
+    return {**raw, "attendees": [{**each, "self": True} for each in raw.get("attendees", ())]}
+
+
+def all_day_in_utc(raw: Any, zone: Any) -> Any:
+    return google_hours.span(raw, ZoneInfo("UTC") if "date" in raw["start"] else zone)
+
+
+def own_answer_alone(raw: Any, email: Any, response: str) -> Any:
+    return {"attendees": [{"email": email, "responseStatus": response}]}
+
+
+def private_without(name: str) -> Callable[[Any], Any]:
+    def change(event: Any) -> Any:
+        kept = event["extendedProperties"]["private"]
+        return {**event, "extendedProperties": {"private": without(name)(kept)}}
+
+    return change
+
+
+def invited(event: Any) -> Any:
+    return {**event, "attendees": [{"email": "ben@example.com"}]}
+
+
+def invited_at_once(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    wrapped(google_events, "hold", invited)(patch, stage)
+    sent_without(method="POST", plus={"sendUpdates": "all"})(patch, stage)
 
 
 page_of_html = {"read": weather.READS["list_bookings"], "trouble": weather.page(500)}
@@ -329,6 +437,182 @@ FAULTS = [
     ),
 ]
 
+GOOGLE_FAULTS = [
+    Fault(
+        "nobody looks who came first",
+        replaced(GoogleHolds, "must_come_first", anyway),
+        on_google.test_of_two_holds_of_one_second_the_lower_id_wins,
+        params={"id": "0" * 32, "wins": False},
+    ),
+    Fault(
+        "a move does not look who came first",
+        replaced(GoogleHolds, "must_come_first", anyway),
+        on_google.test_a_move_and_a_booking_of_the_same_second_are_one,
+        params={"id": "0", "hold": google_events.OPEN, "wins": False},
+    ),
+    Fault(
+        "the later holds stay",
+        replaced(GoogleHolds, "drive_out", anyway),
+        on_google.test_of_two_holds_of_one_second_the_lower_id_wins,
+        params={"id": "f" * 32, "wins": True},
+    ),
+    Fault(
+        "a hold has guests already",
+        wrapped(google_events, "hold", invited),
+        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+    ),
+    Fault(
+        "a hold is told of",
+        invited_at_once,
+        on_google.test_a_later_hold_that_becomes_a_booking_is_not_removed,
+    ),
+    Fault(
+        "an event is changed whatever it is by now",
+        sent_without(method="PATCH", header="If-Match"),
+        on_google.test_a_hold_that_was_removed_meanwhile_is_not_revived,
+    ),
+    Fault(
+        "a hold is removed whatever it is by now",
+        sent_without(method="DELETE", header="If-Match"),
+        on_google.test_a_later_hold_that_becomes_a_booking_is_not_removed,
+    ),
+    Fault(
+        "a hold is not let go",
+        replaced(GoogleHolds, "let_go", anyway),
+        on_google.test_an_invitation_that_was_not_sent_leaves_no_hold,
+    ),
+    Fault(
+        "the hold of a move is not claimed",
+        replaced(GoogleHolds, "claimed", as_it_is),
+        on_google.test_a_move_holds_its_new_time_until_it_is_there,
+    ),
+    Fault(
+        "the hold of a move has no buffers",
+        wrapped(google_events, "hold_for", private_without("schedData0")),
+        on_google.test_the_buffers_of_a_move_count,
+    ),
+    Fault(
+        "a move may take for ever",
+        replaced(google, "LONGEST", timedelta(days=1)),
+        on_google.test_a_move_that_was_held_up_does_not_happen,
+    ),
+    Fault(
+        "a lost move may arrive later",
+        replaced(google_events, "touched", dict),
+        on_google.test_a_move_that_did_not_arrive_in_time_never_does,
+    ),
+    Fault(
+        "a hold is respected for ever",
+        replaced(google_availability, "HOLDS", timedelta(days=999)),
+        on_google.test_a_hold_that_was_left_over_is_removed,
+    ),
+    Fault(
+        "a hold is as old as our clock says",
+        replaced(
+            GoogleHolds,
+            "counts",
+            lambda self, each, now=None, real=GoogleHolds.counts: real(self, each),
+        ),
+        on_google.test_what_another_one_claimed_is_respected_whatever_our_clock_shows,
+    ),
+    Fault(
+        "the day is not counted again",
+        replaced(GoogleHolds, "_too_many", lambda self, *_: elsewhere_free(self, None)),
+        on_google.test_a_day_is_not_filled_beyond_its_most_by_two_at_once,
+        params={"id": "0", "hold": None, "wins": False},
+    ),
+    Fault(
+        "other calendars are not asked again",
+        never_elsewhere_again,
+        on_google.test_what_is_booked_meanwhile_in_another_busy_calendar_wins,
+    ),
+    Fault(
+        "other calendars are not asked",
+        replaced(GoogleClient, "busy_elsewhere", elsewhere_free),
+        on_google.test_other_busy_calendars_block_too_and_are_never_guessed,
+    ),
+    Fault(
+        "a calendar that cannot be seen is free",
+        replaced(google_client, "busy_of", trusting),
+        on_google.test_a_calendar_that_cannot_be_seen_is_not_free,
+        params={"calendar": "gone@example.com"},
+    ),
+    Fault(
+        "transparent events are busy",
+        busy_if(opaque),
+        on_google.test_only_what_is_opaque_and_live_blocks,
+        params={"more": {"transparency": "transparent"}, "is_free": True},
+    ),
+    Fault(
+        "tentative events are free",
+        busy_if(sure_alone),
+        on_google.test_only_what_is_opaque_and_live_blocks,
+        params={"more": {"status": "tentative"}, "is_free": False},
+    ),
+    Fault(
+        "what anybody declined is free",
+        busy_if(all_as_self),
+        on_google.test_in_another_ones_calendar_who_signs_in_is_a_guest_like_others,
+    ),
+    Fault(
+        "a day is one of UTC",
+        replaced(google_availability, "span", all_day_in_utc),
+        on_google.test_an_all_day_event_blocks_its_whole_days_and_no_more,
+    ),
+    Fault(
+        "the hours of the calendar are ignored",
+        replaced(google_hours, "_weekly", lambda calendar: {}),
+        on_google.test_hours_are_those_of_the_calendar,
+    ),
+    Fault(
+        "a list stops at its first page",
+        replaced(GoogleClient, "events", first_page),
+        on_google.test_short_and_empty_pages_are_not_the_last,
+    ),
+    Fault(
+        "other attendees are left out",
+        replaced(google_events, "answered", own_answer_alone),
+        on_google.test_what_others_changed_meanwhile_survives,
+    ),
+    Fault(
+        "the organizer is not asked",
+        replaced(google.GoogleCalendarApi, "_must_organise", lambda self, raw: None),
+        on_google.test_what_somebody_else_organises_cannot_be_changed,
+    ),
+    Fault(
+        "nobody is told",
+        sent_without("sendUpdates", method="PATCH"),
+        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+    ),
+    Fault(
+        "a link is not kept",
+        sent_without("conferenceDataVersion", method="PATCH"),
+        on_google.test_a_meeting_online_has_a_link,
+    ),
+    Fault(
+        "the id is the server's",
+        wrapped(google_events, "hold", without("id")),
+        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+    ),
+    Fault(
+        "the marker is not sent",
+        wrapped(google_events, "hold", private_without(google_events.MARKER)),
+        on_google.test_a_hold_whose_answer_is_lost_becomes_the_booking,
+    ),
+    Fault(
+        "the event type is not kept",
+        wrapped(google_events, "hold", private_without(google_events.EVENT_TYPE)),
+        on_google.test_a_guest_s_booking_is_of_its_event_type,
+    ),
+    Fault(
+        "too many requests are a missing permission",
+        replaced(google_client, "SPENT", ()),
+        on_google.test_too_many_requests_are_said_in_two_ways,
+        params={"limit_as": 403},
+    ),
+]
+FAULTS += [replace(fault, providers=GOOGLE) for fault in GOOGLE_FAULTS]
+
 
 CASES = [pytest.param(fault, name, id=f"{fault.name}-{name}") for fault in FAULTS for name in fault.providers]
 
@@ -342,11 +626,13 @@ async def on_stage(provider: str, folder: Path) -> AsyncIterator[tuple[Stage, Ag
 
 
 async def behaves(fault: Fault, provider: str, folder: Path, patch: pytest.MonkeyPatch | None) -> None:
-    async with on_stage(provider, folder) as (stage, agent):
+    async with AsyncExitStack() as stack:
+        stage, agent = await stack.enter_async_context(on_stage(provider, folder))
+        make = await stack.enter_async_context(on_google.stages(folder))
         if patch is not None:
             fault.plant(patch, stage)
         test = inspect.unwrap(fault.noticed_by)
-        known = {"agent": agent, "stage": stage, **fault.params}
+        known = {"agent": agent, "stage": stage, "google": (stage, agent), "make": make, **fault.params}
         await test(**{name: known[name] for name in inspect.signature(test).parameters})
         assert stage.world.violations == []
 

@@ -2,22 +2,34 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from httpx2 import ReadTimeout
 from starlette.responses import JSONResponse
 
 from gateway.server import build_server
 from providers.google_calendar.availability import HOLDS
 from providers.google_calendar.config import GoogleConfig
-from providers.google_calendar.events import CLAIMED, HOLD, MARKER, MOST_DATA, OPEN, data, private, with_data
+from providers.google_calendar.events import (
+    CLAIMED,
+    EVENT_TYPE,
+    HOLD,
+    MARKER,
+    MOST_DATA,
+    OPEN,
+    data,
+    private,
+    with_data,
+)
 from schemas import (
     InvalidRequest,
     NotFound,
+    OutcomeUnknown,
     PermissionDenied,
     ProviderDown,
     RateLimited,
@@ -27,9 +39,9 @@ from schemas import (
 )
 from tests.agent import Agent, connected
 from tests.emulators.google import READONLY, TEAM, Calendars, calendars
-from tests.emulators.wire import TOKEN, Lost
+from tests.emulators.wire import TOKEN, Altered, Lost
 from tests.google_stage import GoogleStage
-from tests.world import ELEVEN, HOST_EMAIL, MONDAY, NINE, TEN
+from tests.world import DAYS, ELEVEN, HOST_EMAIL, MONDAY, NINE, TEN
 
 pytestmark = pytest.mark.anyio
 
@@ -41,9 +53,9 @@ Made = tuple[GoogleStage, Agent]
 Make = Callable[..., Any]
 
 
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Make]:
-    """A stage with other settings or quirks, and an agent on it."""
+@asynccontextmanager
+async def stages(folder: Path) -> AsyncIterator[Make]:
+    """What makes stages with other settings or quirks, and an agent on each."""
     async with AsyncExitStack() as stack:
 
         async def made(*, settings: dict[str, Any] | None = None, **quirks: Any) -> Made:
@@ -51,11 +63,17 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
                 pass
 
             Set.settings = {**GoogleStage.settings, **(settings or {})}
-            stage = Set("google_calendar", tmp_path, **quirks)
+            stage = Set("google_calendar", folder, **quirks)
             stack.push_async_callback(stage.gateway.close)
             agent = await stack.enter_async_context(connected(build_server(stage.gateway)))
             return stage, agent
 
+        yield made
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Make]:
+    async with stages(tmp_path) as made:
         yield made
 
 
@@ -160,6 +178,30 @@ async def test_of_many_guests_at_two_gateways_one_gets_the_slot_and_nothing_is_l
     assert len(kept(stage).notices) == 1
 
 
+class At(deque[Any]):
+    """What happens at the first request of each method for events, before it is answered or instead of that."""
+
+    def __init__(self, stage: GoogleStage, path: str = "/events", **happens: Callable[[], Any]) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._path, self._happens = stage, path, happens
+
+    def popleft(self) -> Any:
+        method, path = self._stage.world.requests[-1]
+        return self._happens.pop(method, lambda: None)() if self._path in path else None
+
+
+class Answers(deque[Any]):
+    """Every answer of that method for events is changed."""
+
+    def __init__(self, stage: GoogleStage, method: str, change: Callable[[Any], Any]) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._method, self._change = stage, method, change
+
+    def popleft(self) -> Any:
+        method, path = self._stage.world.requests[-1]
+        return Altered(self._change) if method == self._method and "/events" in path else None
+
+
 class Meanwhile(deque[Any]):
     """While the first hold is made another one is; `then` is what the removal of an event is answered with."""
 
@@ -198,6 +240,24 @@ async def test_a_later_hold_that_has_become_a_booking_wins(google: Made) -> None
     with pytest.raises(SlotTaken):
         await agent.create_booking(**booking(stage))
     assert sorted(each["status"] for each in events(stage)) == ["cancelled", "tentative"]
+
+
+async def test_a_later_hold_that_becomes_a_booking_is_not_removed(google: Made) -> None:
+    stage, agent = google
+    ours = {"private": {MARKER: "f" * 32, HOLD: OPEN}}
+
+    def made() -> None:
+        kept(stage).insert("primary", timed(id="f" * 32, status="tentative", extendedProperties=ours))
+
+    def confirmed() -> None:
+        changes = {"status": "confirmed", "extendedProperties": {"private": {HOLD: None}}}
+        kept(stage).patch("primary", "f" * 32, changes)
+
+    stage.world.failures = At(stage, POST=made, DELETE=confirmed)
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert times(stage) == {"f" * 32: TEN}
+    assert kept(stage).notices == []
 
 
 async def test_a_later_hold_that_another_booking_moves_to_wins(google: Made) -> None:
@@ -268,7 +328,7 @@ async def test_a_service_account_without_delegation_invites_nobody(make: Make) -
 async def test_a_meeting_online_has_a_link(make: Make) -> None:
     stage, agent = await make(settings={"event_types": [{**MEETING, "location": "google_meet"}]})
     booked = await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
-    assert booked["join_url"].startswith("https://meet.google.com/")
+    assert booked.get("join_url", "").startswith("https://meet.google.com/")
     assert booked["location"] == "google_meet"
 
 
@@ -305,6 +365,70 @@ def test_what_is_kept_of_a_booking_is_cut_into_pieces_and_put_together() -> None
         with_data({}, {"notes": "x" * MOST_DATA})
 
 
+class Behind:
+    """Google's clock, some minutes behind ours."""
+
+    def __init__(self, stage: GoogleStage) -> None:
+        self._clock = stage.clock
+
+    def now(self) -> datetime:
+        return self._clock.now() - HOLDS - timedelta(minutes=1)
+
+
+async def test_what_another_one_claimed_is_respected_whatever_our_clock_shows(google: Made) -> None:
+    stage, agent = google
+    vars(stage.world)["clock"] = Behind(stage)
+    stage.world.failures = Meanwhile(stage, "f" * 32, hold=CLAIMED)
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert times(stage) == {"f" * 32: TEN}
+
+
+async def test_what_is_booked_meanwhile_in_another_busy_calendar_wins(make: Make) -> None:
+    stage, agent = await make(settings={"busy_calendars": ["primary", TEAM]})
+    stage.world.failures = At(stage, POST=lambda: kept(stage).insert(TEAM, timed()) and None)
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+    assert [each["status"] for each in events(stage)] == ["cancelled"]
+    assert kept(stage).notices == []
+
+
+@pytest.mark.parametrize(("id", "hold", "wins"), [("f", OPEN, True), ("0", OPEN, False), ("f", None, False)])
+async def test_a_day_is_not_filled_beyond_its_most_by_two_at_once(
+    make: Make, id: str, hold: str | None, wins: bool
+) -> None:
+    stage, agent = await make(settings={"event_types": [{**MEETING, "max_per_day": 1}]})
+    ours = {MARKER: id * 32, EVENT_TYPE: "meeting"} | ({HOLD: hold} if hold else {})
+
+    def made() -> None:
+        kept(stage).insert("primary", timed(NINE, id=id * 32, extendedProperties={"private": ours}))
+
+    stage.world.failures = At(stage, POST=made)
+    if wins:
+        await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
+    else:
+        with pytest.raises(SlotTaken):
+            await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
+    assert list(times(stage).values()) == [TEN if wins else NINE]
+    assert len(kept(stage).notices) == wins
+
+
+async def test_a_guest_s_booking_is_of_its_event_type(google: Made) -> None:
+    stage, agent = google
+    id = (await agent.create_booking(**booking(stage)))["id"]
+    assert (await agent.get_booking(booking_id=id)).get("event_type_id") == stage.intro
+
+
+async def test_who_is_named_twice_is_invited_once(google: Made) -> None:
+    stage, agent = google
+    await agent.create_booking(**booking(stage, guests=["Ben@example.com", "zoe@example.com", "zoe@example.com"]))
+    [event] = events(stage)
+    assert [(each["email"], each.get("displayName")) for each in event["attendees"]] == [
+        ("ben@example.com", "Ben"),
+        ("zoe@example.com", None),
+    ]
+
+
 # Other people's events
 
 
@@ -333,6 +457,87 @@ async def test_a_series_is_its_instances(google: Made) -> None:
     assert [each["id"] for each in (await agent.list_bookings())["bookings"]] == [first["id"], third["id"]]
     moved = await agent.reschedule_booking(booking_id=third["id"], start=(TEN + 15 * DAY).isoformat())
     assert (moved["id"], moved["start"]) == (third["id"], (TEN + 15 * DAY).isoformat())
+
+
+async def series_of(stage: GoogleStage, agent: Agent) -> list[Any]:
+    times = {name: {**each, "timeZone": "Europe/Berlin"} for name, each in timed().items() if name != "summary"}
+    weekly = {"summary": "Weekly", **times, "attendees": PEOPLE, "recurrence": ["RRULE:FREQ=WEEKLY;COUNT=3"]}
+    kept(stage).insert("primary", weekly)
+    found: list[Any] = (await agent.list_bookings())["bookings"]
+    return found
+
+
+async def test_an_instance_that_was_called_off_is_told_of(google: Made) -> None:
+    stage, agent = google
+    _, second, _ = await series_of(stage, agent)
+    assert (await agent.cancel_booking(booking_id=second["id"]))["status"] == "cancelled"
+    again = await agent.cancel_booking(booking_id=second["id"])
+    assert (again["status"], again["note"]) == ("cancelled", "It was cancelled already.")
+    assert {name: again[name] for name in ("id", "start", "end", "title")} == {
+        name: second[name] for name in ("id", "start", "end", "title")
+    }
+    assert len([each for each in kept(stage).notices if each.kind == "cancelled"]) == 1
+
+
+async def test_an_instance_whose_cancelling_has_lost_its_answer_is_found(google: Made) -> None:
+    stage, agent = google
+    first, second, third = await series_of(stage, agent)
+    stage.world.failures = At(stage, PATCH=Lost)
+    assert (await agent.cancel_booking(booking_id=second["id"]))["status"] == "cancelled"
+    assert [each["id"] for each in (await agent.list_bookings())["bookings"]] == [first["id"], third["id"]]
+
+
+async def test_a_meeting_that_was_called_off_may_have_lost_its_details(google: Made) -> None:
+    stage, agent = google
+    event = kept(stage).insert("primary", timed(attendees=PEOPLE))
+    stage.world.failures = Answers(stage, "PATCH", lambda raw: {**raw, "attendees": []})
+    cancelled = await agent.cancel_booking(booking_id=f"acme:{event['id']}", reason="ill")
+    assert (cancelled["status"], cancelled["cancellation_reason"]) == ("cancelled", "ill")
+
+
+async def test_of_what_was_deleted_nothing_but_its_id_may_be_left(google: Made) -> None:
+    stage, agent = google
+    await stage.book("intro", TEN)
+    left = {"kind": "calendar#event", "id": "abcde12345"}
+    stage.world.failures = Answers(stage, "GET", lambda raw: {**raw, "items": [left, *raw["items"]]})
+    assert len((await agent.list_bookings(status="all"))["bookings"]) == 1
+
+
+async def test_a_page_of_the_past_goes_on_with_what_began_before_and_lasted(google: Made) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", timed(NINE, ELEVEN, attendees=PEOPLE, summary="Long"))
+    kept(stage).insert("primary", timed(TEN, attendees=PEOPLE, summary="Short"))
+    stage.clock.advance(2 * DAY)
+    asked = {"status": "past", "start": (TEN + timedelta(minutes=15)).isoformat(), "limit": 1}
+    page = await agent.list_bookings(**asked)
+    rest = await agent.list_bookings(**asked, cursor=page["next_cursor"])
+    assert [each["title"] for each in (*page["bookings"], *rest["bookings"])] == ["Short", "Long"]
+
+
+async def test_who_alone_was_invited_sees_who_invited(google: Made) -> None:
+    stage, agent = google
+    event = kept(stage).insert("primary", timed(attendees=INVITED[1:]))
+    event["organizer"] = BOSS["organizer"]
+    [found] = (await agent.list_bookings())["bookings"]
+    assert [each["email"] for each in found["attendees"]] == ["boss@example.com", HOST_EMAIL]
+    answered = await agent.respond_to_booking(booking_id=found["id"], response="confirm")
+    assert answered["status"] == "confirmed"
+    assert [each["email"] for each in events(stage)[0]["attendees"]] == [HOST_EMAIL]
+
+
+async def test_guests_whom_we_are_not_shown_stay(google: Made) -> None:
+    stage, agent = google
+    id = invite(stage)
+
+    def seen(raw: Any) -> Any:
+        own = [each for each in raw["attendees"] if each.get("self")]
+        return {**raw, "attendees": own, "attendeesOmitted": True}
+
+    stage.world.failures = Answers(stage, "GET", seen)
+    await agent.respond_to_booking(booking_id=id, response="confirm")
+    [event] = events(stage)
+    answers = {each["email"]: each["responseStatus"] for each in event["attendees"]}
+    assert answers == {"ana@example.com": "needsAction", HOST_EMAIL: "accepted"}
 
 
 @pytest.mark.parametrize(("response", "status"), [("confirm", "confirmed"), ("decline", "declined")])
@@ -429,20 +634,6 @@ async def test_the_buffers_of_a_move_count(make: Make) -> None:
     assert data(hold) == {"before": 30 * 60, "after": 15 * 60}
 
 
-class AtFirstPatch(deque[Any]):
-    """When the first change arrives, which claims the hold of a move."""
-
-    def __init__(self, stage: GoogleStage, happens: Callable[[], Any]) -> None:
-        super().__init__([None] * 50)
-        self._stage, self._happens, self._done = stage, happens, False
-
-    def popleft(self) -> Any:
-        if self._done or self._stage.world.requests[-1][0] != "PATCH":
-            return None
-        self._done = True
-        return self._happens()
-
-
 async def test_a_move_whose_hold_was_removed_by_another_does_not_happen(google: Made) -> None:
     stage, agent = google
     own = await moving(stage)
@@ -451,7 +642,7 @@ async def test_a_move_whose_hold_was_removed_by_another_does_not_happen(google: 
         [hold] = [each["id"] for each in events(stage) if HOLD in private(each)]
         kept(stage).patch("primary", hold, {"status": "cancelled"})
 
-    stage.world.failures = AtFirstPatch(stage, removed)
+    stage.world.failures = At(stage, PATCH=removed)
     with pytest.raises(SlotTaken):
         await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
     assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
@@ -462,10 +653,96 @@ async def test_a_move_whose_hold_was_removed_by_another_does_not_happen(google: 
 async def test_a_move_whose_hold_cannot_be_claimed_leaves_nothing(google: Made, failure: Any) -> None:
     stage, agent = google
     own = await moving(stage)
-    stage.world.failures = AtFirstPatch(stage, lambda: failure)
+    stage.world.failures = At(stage, PATCH=lambda: failure)
     with pytest.raises((ProviderDown, PermissionDenied)):
         await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
     assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
+    assert kept(stage).notices == []
+
+
+async def test_a_move_that_was_held_up_does_not_happen(google: Made) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures = At(stage, PATCH=lambda: stage.clock.advance(HOLDS))
+    with pytest.raises(ProviderDown):
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
+    assert kept(stage).notices == []
+
+
+class OnTheWay(deque[Any]):
+    """The change that moves the event times out. `arrives` does the rest of its way, if it is not out of date."""
+
+    def __init__(self, stage: GoogleStage, own: str, then: Any = None) -> None:
+        super().__init__([None] * 50)
+        self._stage, self._id, self._then, self._etag = stage, own.removeprefix("acme:"), then, ""
+
+    def popleft(self) -> Any:
+        method, path = self._stage.world.requests[-1]
+        if method != "PATCH" or not path.endswith(self._id):
+            return None
+        if self._etag:
+            return self._then
+        self._etag = kept(self._stage).events[HOST_EMAIL][self._id]["etag"]
+        return ReadTimeout("slow")
+
+    @property
+    def arrives(self) -> bool:
+        return bool(kept(self._stage).events[HOST_EMAIL][self._id]["etag"] == self._etag)
+
+
+async def test_a_move_that_did_not_arrive_in_time_never_does(google: Made) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures = late = OnTheWay(stage, own)
+    with pytest.raises(ProviderDown):
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    assert times(stage) == {own.removeprefix("acme:"): ELEVEN}
+    assert (late.arrives, kept(stage).notices) == (False, [])
+    assert (await agent.reschedule_booking(booking_id=own, start=TEN.isoformat()))["start"] == TEN.isoformat()
+
+
+async def test_a_move_that_may_still_arrive_keeps_its_hold(google: Made) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures = late = OnTheWay(stage, own, then=JSONResponse({}, 500))
+    with pytest.raises((OutcomeUnknown, ProviderDown)):
+        await agent.reschedule_booking(booking_id=own, start=TEN.isoformat())
+    assert late.arrives
+    assert sorted(times(stage).values()) == [TEN, ELEVEN]
+
+
+async def test_a_move_whose_answer_is_lost_is_found(google: Made) -> None:
+    stage, agent = google
+    own = await moving(stage)
+    stage.world.failures.extend([None] * 8 + [Lost()])
+    assert (await agent.reschedule_booking(booking_id=own, start=TEN.isoformat()))["start"] == TEN.isoformat()
+    assert times(stage) == {own.removeprefix("acme:"): TEN}
+    assert [each.kind for each in kept(stage).notices] == ["updated"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"end": {"dateTime": (ELEVEN + 2 * DAY).isoformat()}},
+        {"start": {"dateTime": None, "date": "2030-01-09"}, "end": {"dateTime": None, "date": "2030-01-10"}},
+        {"status": "cancelled"},
+    ],
+    ids=["longer", "all day", "cancelled"],
+)
+async def test_a_move_gives_way_to_what_somebody_did_meanwhile(google: Made, changes: dict[str, Any]) -> None:
+    stage, agent = google
+    own = (await moving(stage)).removeprefix("acme:")
+    theirs: list[Any] = []
+
+    def changed() -> None:
+        theirs.append(kept(stage).patch("primary", own, changes))
+
+    stage.world.failures = At(stage, f"/events/{own}", PATCH=changed)
+    with pytest.raises(InvalidRequest):
+        await agent.reschedule_booking(booking_id=f"acme:{own}", start=TEN.isoformat())
+    assert theirs == [kept(stage).events[HOST_EMAIL][own]]
+    assert [each["status"] for each in events(stage) if each["id"] != own] == ["cancelled"]
     assert kept(stage).notices == []
 
 
@@ -513,6 +790,19 @@ async def test_an_event_that_was_changed_meanwhile_is_read_again(google: Made) -
         await agent.cancel_booking(booking_id=other)
 
 
+@pytest.mark.parametrize("status", [404, 410, 412])
+async def test_an_event_that_was_deleted_meanwhile_was_cancelled_already(google: Made, status: int) -> None:
+    stage, agent = google
+    id = await stage.book("intro", TEN)
+
+    def gone() -> JSONResponse:
+        kept(stage).delete("primary", id.removeprefix("acme:"))
+        return JSONResponse({"error": {"message": "Gone"}}, status)
+
+    stage.world.failures = At(stage, PATCH=gone)
+    assert (await agent.cancel_booking(booking_id=id))["note"] == "It was cancelled already."
+
+
 def _stale() -> JSONResponse:
     return JSONResponse({"error": {"errors": [{"reason": "conditionNotMet"}], "message": "Precondition Failed"}}, 412)
 
@@ -542,6 +832,68 @@ async def test_an_all_day_event_blocks_its_days_across_a_clock_change(google: Ma
     kept(stage).insert("primary", all_day("2030-03-29", "2030-04-01"))
     window = {"start": "2030-03-28T00:00:00+01:00", "end": "2030-04-02T00:00:00+02:00"}
     assert {start[:10] for start in await offered(stage, agent, **window)} == {"2030-03-28", "2030-04-01"}
+
+
+async def test_an_all_day_event_blocks_its_whole_days_and_no_more(make: Make) -> None:
+    always = {day: ["00:00-24:00"] for day in DAYS}
+    stage, agent = await make(settings={"working_hours": always})
+    kept(stage).insert("primary", all_day("2030-03-31", "2030-04-01"))
+    window = {"start": "2030-03-30T00:00:00+01:00", "end": "2030-04-02T00:00:00+02:00"}
+    found = await offered(stage, agent, **window)
+    assert [sum(start.startswith(day) for start in found) for day in ("2030-03-30", "2030-03-31")] == [48, 0]
+    assert (len(found), "2030-03-30T23:30" in found, "2030-04-01T00:00" in found) == (96, True, True)
+
+
+async def test_every_kind_of_event_that_is_busy_blocks(google: Made) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", timed(NINE, eventType="outOfOffice"))
+    kept(stage).insert("primary", timed(TEN, eventType="focusTime"))
+    for kind in ("workingLocation", "birthday"):
+        kept(stage).insert("primary", all_day("2030-01-07", "2030-01-08", eventType=kind))
+    found = await offered(stage, agent)
+    assert [start[11:] for start in found[:3]] == ["09:30", "10:30", "11:00"]
+
+
+async def test_an_event_of_many_days_blocks_them_all(google: Made) -> None:
+    stage, agent = google
+    kept(stage).insert("primary", timed(NINE - 30 * DAY, NINE + 30 * DAY))
+    assert await offered(stage, agent) == []
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage))
+
+
+async def test_an_event_without_a_time_is_not_free_time(google: Made) -> None:
+    stage, agent = google
+    await stage.book("intro", TEN)
+    times = ("start", "end")
+    bare = Answers(
+        stage,
+        "GET",
+        lambda raw: {**raw, "items": [{n: v for n, v in each.items() if n not in times} for each in raw["items"]]},
+    )
+    stage.world.failures = bare
+    with pytest.raises(ProviderDown):
+        await offered(stage, agent)
+
+
+async def test_in_another_ones_calendar_who_signs_in_is_a_guest_like_others(make: Make) -> None:
+    stage, agent = await make(settings={"calendar": TEAM, "busy_calendars": [TEAM]})
+    at = datetime(2030, 1, 7, 15, tzinfo=UTC)
+    declined = {"email": HOST_EMAIL, "responseStatus": "declined"}
+    kept(stage).insert(TEAM, timed(at, attendees=[declined, *PEOPLE]))
+    assert "2030-01-07T15:00" not in await offered(stage, agent, time_zone="UTC")
+    with pytest.raises(SlotTaken):
+        await agent.create_booking(**booking(stage, at))
+
+
+async def test_ones_own_calendar_may_go_by_its_address(make: Make) -> None:
+    sooner = {"event_types": [{**MEETING, "slot_step_minutes": 15}]}
+    stage, agent = await make(settings={"calendar": HOST_EMAIL, **sooner})
+    booked = await agent.create_booking(**booking(stage, event_type_id="acme:meeting"))
+    assert len((await agent.find_busy_times(**WINDOW))["busy"]) == 1
+    later = TEN + timedelta(minutes=15)
+    await agent.reschedule_booking(booking_id=booked["id"], start=later.isoformat())
+    assert list(times(stage).values()) == [later]
 
 
 async def test_other_busy_calendars_block_too_and_are_never_guessed(make: Make) -> None:
@@ -608,6 +960,14 @@ async def test_another_calendar_has_its_own_zone_and_the_accounts_address(make: 
 async def test_too_many_requests_are_said_in_two_ways(make: Make, limit_as: int) -> None:
     stage, agent = await make(limit_as=limit_as)
     stage.world.allowance = 0
+    with pytest.raises(RateLimited):
+        await agent.list_bookings()
+
+
+async def test_a_day_s_quota_that_is_spent_is_no_missing_permission(google: Made) -> None:
+    stage, agent = google
+    error = {"errors": [{"domain": "usageLimits", "reason": "dailyLimitExceeded"}], "message": "Daily Limit Exceeded"}
+    stage.world.failures.extend([JSONResponse({"error": error}, 403)] * 9)
     with pytest.raises(RateLimited):
         await agent.list_bookings()
 

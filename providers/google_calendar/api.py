@@ -10,19 +10,22 @@ Quirks:
   minutes is taken for left over.
 - Holds are made in the same second and found in any order. So whoever comes first removes the later ones, each as it
   was read: one that has become a booking meanwhile cannot be removed, and wins.
-- A booking that moves holds its new time in the same way, until it is there.
+- A booking that moves holds its new time in the same way, until it is there. Where the answer to the move is lost, the
+  event is changed once more in silence, so that what is still on its way is out of date.
+- Holds are seen in their own calendar alone: other busy calendars are asked again after a hold was made, so of two
+  accounts that book the same time at once in calendars of each other's none may get it.
 - A deleted event keeps its id, and its details for the organizer.
 - Working hours are told of primary calendars in Google Workspace alone (2026-11).
 - An array in a change replaces the one that is there, so attendees are sent whole.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from providers.google_calendar import events
-from providers.google_calendar.availability import TAKEN
+from providers.google_calendar.availability import LONGEST, TAKEN
 from providers.google_calendar.client import BUSY_CALENDARS, BUSY_SPAN, PAGE, Changed
 from providers.google_calendar.holds import GoogleHolds, unchanged
 from providers.own import OwnEventType
@@ -36,6 +39,7 @@ from schemas import (
     InvalidRequest,
     NotFound,
     OutcomeUnknown,
+    ProviderDown,
     SchedulingError,
     SlotTaken,
     Unsupported,
@@ -59,8 +63,8 @@ class GoogleCalendarApi(GoogleHolds):
         Feature.RESCHEDULE_BOOKING: "only what the account organises; the reason is not kept.",
         Feature.CANCEL_BOOKING: "only what the account organises; an invitation is declined instead.",
     }
-    limits = (
-        f"Events are listed {PAGE} a page; a booking takes four requests, a move eight.",
+    limits: ClassVar[tuple[str, ...]] = (
+        f"Events are listed {PAGE} a page; a booking takes four requests, a move eight; other busy calendars two more.",
         f"Free/busy is asked for {BUSY_SPAN.days} days and {BUSY_CALENDARS} calendars a request.",
         KEEPING,
     )
@@ -106,8 +110,6 @@ class GoogleCalendarApi(GoogleHolds):
     async def list_bookings(self, query: BookingQuery) -> AsyncGenerator[Booking, None]:
         email, tz = await self.me()
         earliest, latest = events.bounds(query, self.clock.now())
-        if earliest >= latest:
-            return
         params = {
             "timeMin": events.written(earliest),
             "timeMax": events.written(latest),
@@ -136,17 +138,43 @@ class GoogleCalendarApi(GoogleHolds):
         self._must_organise(raw)
         rules = await self.must_be_free(booking, start, end)
 
-        def moved(raw: Any) -> events.Json:
+        begun = self.clock.now()
+
+        def changes(raw: Any) -> events.Json:
+            if self.clock.now() - begun > LONGEST:
+                raise ProviderDown("This took too long and was given up before anything was changed. Try again.")
             _must_be_live(raw)
+            if events.times(raw) != (booking.start, booking.end):
+                raise InvalidRequest("Somebody moved it meanwhile. Look at it with get_booking, then try again.")
             return events.when(start, end, zone_name)
 
         held = await self.held(events.hold_for(raw, start, end, zone_name))
         await self.must_come_first(held, rules, moving=booking.id)
         held = await self.claimed(held)
         try:
-            return await self._shown(await self.change(raw, moved))
-        finally:
+            now = await self.moved(raw, changes, (start, end))
+        except OutcomeUnknown:
+            raise  # it may arrive yet, so its time stays held
+        except SchedulingError:
             await self.let_go(held)
+            raise
+        await self.let_go(held)
+        return await self._shown(now)
+
+    async def moved(self, raw: Any, changes: Callable[[Any], events.Json], times: tuple[datetime, datetime]) -> Any:
+        """Move an event; a move that is lost must not arrive later, when nobody holds its time any more."""
+        try:
+            return await self.change(raw, changes)
+        except OutcomeUnknown as lost:
+            try:
+                now = await self.event(raw["id"])
+                if events.times(now) == times:
+                    return now
+                # Whatever comes of before this change is out of date.
+                await self.patch(now, events.touched(), tell=False)
+            except SchedulingError:
+                raise lost from None
+            raise unchanged(lost) from None
 
     async def cancel_booking(self, booking: Booking, reason: str | None) -> Booking:
         def cancelled(raw: Any) -> events.Json:
@@ -154,8 +182,9 @@ class GoogleCalendarApi(GoogleHolds):
             _must_be_live(raw)
             return _called_off(raw, {"reason": reason} if reason else {})
 
+        email, _ = await self.me()
         now = await self.change(await self.event(booking.id), cancelled)
-        if "start" not in now:  # all that is left of one instance of a series
+        if not events.is_booking(now, email):  # not all of it is left, as of one instance of a series
             return booking.model_copy(update={"status": "cancelled", "cancellation_reason": reason})
         return await self._shown(now)
 
@@ -169,7 +198,7 @@ class GoogleCalendarApi(GoogleHolds):
         def answered(raw: Any) -> events.Json:
             _must_be_live(raw)
             if response == "tentative" or not events.organises(raw):
-                return {"attendees": events.answered(raw, email, ANSWERS[response])}
+                return events.answered(raw, email, ANSWERS[response])
             if response == "confirm":
                 return events.confirmed(raw, email) if events.is_ours(raw) else {"status": "confirmed"}
             if raw["status"] == "confirmed":

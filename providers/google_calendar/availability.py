@@ -34,6 +34,9 @@ NO_RULES = Rules(duration=0, step=1)
 HOLDS = timedelta(minutes=3)
 """How long a hold is respected; no booking takes longer to be made."""
 
+LONGEST = timedelta(minutes=2)
+"""How long a move may take before it is sent: it must arrive while its hold is respected."""
+
 AROUND = timedelta(days=3)
 """Beyond a window: enough for every event whose buffers reach into it, or that shares a date with it."""
 
@@ -58,10 +61,6 @@ class Taken:
         """Whether a meeting under these rules would run into it."""
         begins, ends = seconds(start) - rules.buffer_before, seconds(end) + rules.buffer_after
         return self.blocks[0] < ends and begins < self.blocks[1]
-
-    def comes_before(self, held: Any) -> bool:
-        """What is no hold always does, nor can what is claimed be driven out."""
-        return not events.is_open_hold(self.raw) or events.rank(self.raw) < events.rank(held)
 
 
 class GoogleAvailability(GoogleClient):
@@ -118,14 +117,14 @@ class GoogleAvailability(GoogleClient):
 
     async def taken(self, window: TimeRange) -> list[Taken]:
         """What of the booking calendar blocks time, left-over holds too."""
-        email, tz = await self.me()
+        _, tz = await self.me()
         params = {"timeMin": events.written(window.start), "timeMax": events.written(window.end)}
-        found = [self.mapped(lambda raw: _taken(raw, email, tz), raw) async for raw in self.events(params)]
+        found = [self.mapped(lambda raw: _taken(raw, tz), raw) async for raw in self.events(params)]
         return [each for each in found if each is not None]
 
-    def counts(self, taken: Taken) -> bool:
-        """Whether it is to be respected: a hold is for minutes."""
-        return not taken.is_hold or events.age(taken.raw, self.clock.now()) <= HOLDS
+    def counts(self, taken: Taken, now: datetime | None = None) -> bool:
+        """Whether it is to be respected: a hold is for minutes. `now` is Google's, where it is known."""
+        return not taken.is_hold or (now or self.clock.now()) - events.created(taken.raw) <= HOLDS
 
     async def _starts(self, kind: OwnEventType, event_type_id: str, window: TimeRange, moving: str | None) -> list[int]:
         """The starts in a window that are on offer."""
@@ -168,10 +167,11 @@ class GoogleAvailability(GoogleClient):
         return kind.rules
 
 
-def _taken(raw: Any, email: str | None, tz: ZoneInfo) -> Taken | None:
+def _taken(raw: Any, tz: ZoneInfo) -> Taken | None:
     """An event as the slot engine sees it; None if it blocks nothing."""
-    if not is_busy(raw, email) or (times := span(raw, tz)) is None:
+    if not is_busy(raw):
         return None
+    times = span(raw, tz)
     return Taken(events.blocks(raw, times), times, raw)
 
 

@@ -15,7 +15,7 @@ import httpx2
 from providers.base import AccountConfig, Services
 from providers.google_calendar.auth import GoogleAuth, GoogleSignIn
 from providers.google_calendar.config import PRIMARY, GoogleConfig
-from providers.google_calendar.events import Json, written
+from providers.google_calendar.events import Json, whole, written
 from providers.google_calendar.hours import Unseen, busy_of
 from providers.own import OwnEventType, made, only_read, slug_in_use
 from providers.rest import RestProvider, an_id, said
@@ -37,7 +37,7 @@ PAGE = 2500
 EVENT_ID = r"[A-Za-z0-9_-]{1,1024}"
 # The true limit is not published: others split at 90 days (calcom/cal.diy#11962, noted 2026-11).
 BUSY_SPAN, BUSY_CALENDARS = timedelta(days=90), 50
-SPENT = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded")
+SPENT = ("rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded")
 FEW_SCOPES = ("insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT")
 BARE = "forbiddenForServiceAccounts"
 SECRETS = re.compile(r"ya29\.\S+")
@@ -88,7 +88,11 @@ class GoogleClient(RestProvider):
     # Events
 
     async def event(self, event_id: str) -> Any:
-        return await self.call("GET", self._event_path(event_id), _event)
+        raw = await self.call("GET", self._event_path(event_id), _event)
+        if "start" in raw or "originalStartTime" not in raw:
+            return raw
+        series = await self.call("GET", self._event_path(str(raw["recurringEventId"])), _event)
+        return self.mapped(lambda series: whole(raw, series), series)
 
     async def events(self, params: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
         """Events in a window, series as their instances. A short or empty page is not the last one."""
@@ -115,7 +119,7 @@ class GoogleClient(RestProvider):
         """Change an event as it was read; read it again, once, where somebody was quicker."""
         try:
             return await self.patch(raw, changes(raw), tell)
-        except Changed:
+        except (Changed, NotFound):  # what was deleted can be read still
             raw = await self.event(raw["id"])
             return await self.patch(raw, changes(raw), tell)
 
@@ -132,7 +136,8 @@ class GoogleClient(RestProvider):
 
     async def busy_elsewhere(self, window: TimeRange) -> list[BusyTime]:
         """When the other busy calendars are not free."""
-        own = {self.config.calendar, *([(await self.identity()).email] if self.config.calendar == PRIMARY else [])}
+        own, primary = {self.config.calendar}, {PRIMARY, (await self.identity()).email}
+        own |= primary if own & primary else set()  # under either name
         others = [id for id in dict.fromkeys(self.config.busy_calendars) if id not in own]
         found: list[BusyTime] = []
         for part in window.split(BUSY_SPAN) if others else ():
@@ -272,7 +277,12 @@ def _event(raw: Any) -> Any:
 
 
 def _page(raw: Any) -> Any:
-    return {**raw, "items": [_event(each) for each in raw["items"]]}
+    return {**raw, "items": [_event(each) for each in raw["items"] if not _is_a_trace(each)]}
+
+
+def _is_a_trace(raw: Any) -> bool:
+    """Of what was deleted, nothing but its id is sure to be told (discovery document, Event.status, 2026-10)."""
+    return "start" not in raw and raw.get("status", "cancelled") == "cancelled"
 
 
 def _busy_answer(raw: Any) -> Any:

@@ -1,8 +1,8 @@
 """Bookings as Google Calendar keeps them: events, in our words and back. `raw` is an event's JSON.
 
 What an event has no field for stands in its private properties, which no guest sees: `schedEventType`, `schedMarker`,
-`schedHold` while it is not sure yet that it may stay (1) or for a booking that is about to move there (2), and the rest
-as JSON in pieces, `schedData0`, `schedData1` …
+`schedHold` while it is not sure yet that it may stay (1) or for a booking that is about to move there (2),
+`schedTouched` where a change must not arrive late, and the rest as JSON in pieces, `schedData0`, `schedData1` …
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from providers.google_calendar.hours import is_me, moment
+from providers.google_calendar.hours import mine, moment
 from providers.own import OwnEventType
 from providers.slots import Span
 from schemas import Attendee, Booking, BookingQuery, BookingRequest, InvalidRequest
@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 OPEN, CLAIMED = "1", "2"
 EVENT_TYPE, MARKER, HOLD, DATA = "schedEventType", "schedMarker", "schedHold", "schedData"
+TOUCHED = "schedTouched"
 # A value takes 1,024 characters and all together 32 KB (nspady/google-calendar-mcp, registry, 2026-03).
 PIECE, MOST_DATA = 1000, 30_000
 MEET = "google_meet"
@@ -79,13 +80,16 @@ def is_booking(raw: Any, email: str | None) -> bool:
         return False
     if is_ours(raw) and "guest" in data(raw):
         return True
-    return raw.get("eventType", "default") == "default" and any(_others(raw, email))
+    return raw.get("eventType", "default") == "default" and bool(_others(raw, email))
 
 
-def _others(raw: Any, email: str | None) -> Iterator[Any]:
-    for each in raw.get("attendees", ()):
-        if each.get("email") and not each.get("resource") and not is_me(each, email):
-            yield each
+def _others(raw: Any, email: str | None) -> list[Any]:
+    """The other people; whoever invited us need not be among the attendees, nor may we see those."""
+    own, listed = mine(raw, email), raw.get("attendees", ())
+    others = [each for each in listed if each.get("email") and not each.get("resource") and each not in own]
+    if others or not own or organises(raw):
+        return others
+    return [each for each in [raw.get("organizer") or {}] if each.get("email")]
 
 
 def booking(raw: Any, email: str | None, zone: ZoneInfo) -> Booking:
@@ -105,7 +109,7 @@ def booking(raw: Any, email: str | None, zone: ZoneInfo) -> Booking:
         join_url=join_url,
         answers={key: tuple(each) if isinstance(each, list) else each for key, each in kept.get("answers", {}).items()},
         notes=kept.get("notes") if is_ours(raw) else raw.get("description"),
-        cancellation_reason=kept.get("reason"),
+        cancellation_reason=kept.get("reason") if raw["status"] == "cancelled" else None,
         created_at=raw.get("created"),
         marker=held.get(MARKER),
     )
@@ -116,9 +120,8 @@ def _status(raw: Any, kept: Json, email: str | None) -> str:
     status = STATUS[raw["status"]]
     if status == "cancelled":
         return "declined" if kept.get("declined") else "cancelled"
-    mine = [each for each in raw.get("attendees", ()) if is_me(each, email)]
-    if not organises(raw) and mine:
-        return BY_RESPONSE[mine[0].get("responseStatus", "needsAction")]
+    if not organises(raw) and (own := mine(raw, email)):
+        return BY_RESPONSE[own[0].get("responseStatus", "needsAction")]
     return status
 
 
@@ -135,8 +138,8 @@ def _attendees(raw: Any, kept: Json, email: str | None) -> Iterator[Attendee]:
         yield Attendee(name=each, email=each)
     for index, each in enumerate(listed.values()):
         yield _attendee(each, None, kept if not guest and index == 0 else {})
-    for each in raw.get("attendees", ()):
-        if is_me(each, email) and each.get("email"):
+    for each in mine(raw, email):
+        if each.get("email"):
             yield _attendee(each, None, {})
 
 
@@ -201,13 +204,19 @@ def hold_for(raw: Any, start: datetime, end: datetime, zone: str) -> Json:
     """A hold of the time that an event is to move to, with the buffers it was booked with."""
     id = uuid4().hex
     kept = {name: data(raw).get(name, 0) for name in ("before", "after")}
+    own = {name: value for name, value in private(raw).items() if name == EVENT_TYPE} | {MARKER: id, HOLD: OPEN}
     return {
         "id": id,
         "summary": f"Held for a move: {raw.get('summary') or 'Meeting'}",
         "status": "tentative",
-        "extendedProperties": {"private": {MARKER: id, HOLD: OPEN, **with_data({}, kept)}},
+        "extendedProperties": {"private": own | with_data({}, kept)},
         **when(start, end, zone),
     }
+
+
+def touched() -> Json:
+    """A change that nobody sees, and that makes an event another one than it was."""
+    return {"extendedProperties": {"private": {TOUCHED: uuid4().hex}}}
 
 
 def _words(answer: object) -> str:
@@ -218,10 +227,11 @@ def confirmed(raw: Any, email: str | None) -> Json:
     """What makes a hold or a pending booking a confirmed one: its guests are invited, and may meet online."""
     kept = data(raw)
     guest = kept.get("guest")
-    there = {each["email"].lower() for each in raw.get("attendees", ())}
-    invited: list[Json] = [{"email": guest["email"], "displayName": guest["name"]}] if guest else []
-    invited += [{"email": each} for each in kept.get("guests", ())]
-    invited = [each for each in invited if each["email"].lower() not in there]
+    there = {each.get("email", "").lower() for each in raw.get("attendees", ())}
+    wanted: list[Json] = [{"email": guest["email"], "displayName": guest["name"]}] if guest else []
+    wanted += [{"email": each} for each in kept.get("guests", ())]
+    once = {each["email"].lower(): each for each in reversed(wanted)}  # the first of each
+    invited = [each for name, each in reversed(once.items()) if name not in there]
     changes: Json = {
         "status": "confirmed",
         "attendees": [*_answering(raw, email, "accepted"), *invited],
@@ -235,18 +245,30 @@ def confirmed(raw: Any, email: str | None) -> Json:
 
 def _answering(raw: Any, email: str | None, response: str) -> list[Json]:
     """The attendees as they are, but for our own answer."""
-    return [{**each, "responseStatus": response} if is_me(each, email) else each for each in raw.get("attendees", ())]
+    own = mine(raw, email)
+    return [{**each, "responseStatus": response} if each in own else each for each in raw.get("attendees", ())]
 
 
-def answered(raw: Any, email: str | None, response: str) -> list[Json]:
+def answered(raw: Any, email: str | None, response: str) -> Json:
     """The attendees with our own answer, given for the first time or anew."""
-    listed = _answering(raw, email, response)
-    if email and not any(is_me(each, email) for each in listed):
-        listed.append({"email": email, "responseStatus": response})
-    return listed
+    if own := mine(raw, email):
+        if raw.get("attendeesOmitted"):  # those that we are not shown stay as they are (discovery document, 2026-10)
+            return {"attendees": [{**each, "responseStatus": response} for each in own], "attendeesOmitted": True}
+        return {"attendees": _answering(raw, email, response)}
+    return {"attendees": [*raw.get("attendees", ()), {"email": email, "responseStatus": response}]}
 
 
 # Looking
+
+
+def whole(raw: Any, series: Any) -> Json:
+    """An instance that was called off, of which Google is not sure to tell more than which one it was."""
+    start, (begins, ends) = raw["originalStartTime"], (series["start"], series["end"])
+    event: Json = {name: value for name, value in series.items() if name != "recurrence"} | raw | {"start": start}
+    if "dateTime" in start:
+        length = moment(ends, ZoneInfo("UTC")) - moment(begins, ZoneInfo("UTC"))
+        event["end"] = {"dateTime": (moment(start, ZoneInfo("UTC")) + length).isoformat()}
+    return event
 
 
 def blocks(raw: Any, own: Span) -> Span:
@@ -255,13 +277,21 @@ def blocks(raw: Any, own: Span) -> Span:
     return own[0] - kept.get("before", 0), own[1] + kept.get("after", 0)
 
 
-def age(raw: Any, now: datetime) -> timedelta:
-    return now - datetime.fromisoformat(raw["created"])
+def times(raw: Any) -> tuple[datetime, datetime] | None:
+    """When a timed event begins and ends."""
+    if "dateTime" not in raw.get("start", {}):
+        return None
+    return moment(raw["start"], ZoneInfo("UTC")), moment(raw["end"], ZoneInfo("UTC"))
+
+
+def created(raw: Any) -> datetime:
+    """By Google's clock."""
+    return datetime.fromisoformat(raw["created"])
 
 
 def rank(raw: Any) -> tuple[datetime, str]:
     """Of two holds the one that came first stays."""
-    return datetime.fromisoformat(raw["created"]), raw["id"]
+    return created(raw), raw["id"]
 
 
 def bounds(query: BookingQuery, now: datetime) -> tuple[datetime, datetime]:
@@ -272,4 +302,5 @@ def bounds(query: BookingQuery, now: datetime) -> tuple[datetime, datetime]:
     elif query.resume_at is not None:
         earliest = max(filter(None, (earliest, query.resume_at - SECOND)))
     earliest = earliest or min(now, latest or now) - REACH
-    return earliest, latest or max(now, earliest) + REACH
+    # A page may go on before the earliest: what began there and lasts until then is wanted still.
+    return earliest, max(latest or max(now, earliest) + REACH, earliest + SECOND)

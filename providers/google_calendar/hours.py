@@ -56,16 +56,14 @@ def _weekly(calendar: Any) -> dict[str, tuple[str, ...]]:
     return {day: tuple(written(*span) for span in merged(each)) for day, each in spans.items()}
 
 
-def span(raw: Any, zone: ZoneInfo) -> Span | None:
-    """When an event takes place, all-day ones in the calendar's zone; None if the answer lacks it."""
-    start, end = raw.get("start") or {}, raw.get("end") or {}
+def span(raw: Any, zone: ZoneInfo) -> Span:
+    """When an event takes place, all-day ones in the calendar's zone."""
+    start, end = raw["start"], raw["end"]
     if "dateTime" in start:
         return seconds(moment(start, zone)), seconds(moment(end, zone))
-    if "date" in start:
-        # The end is the day after the last (discovery document, 2026-10).
-        last = date.fromisoformat(end["date"]) - timedelta(days=1)
-        return date_span(date.fromisoformat(start["date"]), last, zone)
-    return None
+    # The end is the day after the last (discovery document, 2026-10).
+    last = date.fromisoformat(end["date"]) - timedelta(days=1)
+    return date_span(date.fromisoformat(start["date"]), last, zone)
 
 
 def moment(when: Any, zone: ZoneInfo) -> datetime:
@@ -73,9 +71,9 @@ def moment(when: Any, zone: ZoneInfo) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=ZoneInfo(when["timeZone"]) if when.get("timeZone") else zone)
 
 
-def is_busy(raw: Any, email: str | None) -> bool:
-    """Whether the owner is busy with an event."""
-    declined = any(is_me(each, email) and each.get("responseStatus") == "declined" for each in raw.get("attendees", ()))
+def is_busy(raw: Any) -> bool:
+    """Whether whose calendar it is is busy with an event; somebody else may have declined it, even who is signed in."""
+    declined = any(each.get("self") and each.get("responseStatus") == "declined" for each in raw.get("attendees", ()))
     return not (
         raw["status"] == "cancelled"
         or raw.get("transparency") == "transparent"
@@ -84,9 +82,14 @@ def is_busy(raw: Any, email: str | None) -> bool:
     )
 
 
-def is_me(attendee: Any, email: str | None) -> bool:
-    """On calendars that are not the primary one, Google does not say (mmedum/google-calendar-mcp, row 50, 2026-09)."""
-    return bool(attendee.get("self")) or (email is not None and attendee.get("email", "").lower() == email.lower())
+def mine(raw: Any, email: str | None) -> list[Any]:
+    """The attendee whose calendar it is; on secondary ones, where Google does not say, who is signed in.
+
+    (mmedum/google-calendar-mcp, row 50, 2026-09)
+    """
+    listed = raw.get("attendees", ())
+    own = [each for each in listed if each.get("self")]
+    return own or [each for each in listed if email and each.get("email", "").lower() == email.lower()]
 
 
 def busy_of(answer: Any, calendars: Iterable[str]) -> Iterator[BusyTime]:
