@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CODE = schemas providers gateway tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench readme constraints clean
+.PHONY: help demo test lint format bench conformance readme constraints clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ format: $(VENV)/.ready ## let ruff put the code in order
 
 bench: $(VENV)/.ready ## speed, beside a bare FastMCP server in the same run
 	$(BIN)/python -m benchmarks
+
+conformance: $(VENV)/.ready ## the MCP project's own suite for OAuth clients, against ours (needs npx)
+	$(BIN)/python -m tests.conformance_client
 
 readme: $(VENV)/.ready ## render what the README says of capabilities
 	$(BIN)/python -m gateway.matrix README.md
