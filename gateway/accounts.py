@@ -14,6 +14,9 @@ from schemas import ERRORS, InvalidRequest, NotFound, OutcomeUnknown, ProviderDo
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+CALLER = "local"
+"""Who calls, where nobody has to sign in: the person whose machine this is."""
+
 
 class Accounts(Mapping[str, Provider]):
     def __init__(self, providers: Mapping[str, Provider]) -> None:

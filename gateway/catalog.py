@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gateway.accounts import reading, unavailable
+from gateway.accounts import CALLER, reading, unavailable
 from gateway.answers import (
     AccountAnswer,
     AccountsAnswer,
@@ -54,6 +54,8 @@ class Catalog:
         except SchedulingError as error:
             told["state"] = "needs_connection" if isinstance(error, NotConnected) else "failing"
             told["detail"] = error.message
+            if isinstance(error, NotConnected):
+                told["connect_url"] = await self._gateway.connecting.link(provider.account, CALLER)
             if isinstance(error, NotFound):
                 told["detail"] = f"{error.message} Is the account's base_url right?"
         else:

@@ -29,7 +29,7 @@ def check(config: Config, source: Path | None, *, offline: bool) -> int:
     answers = anyio.run(_ask, config)
     console.print(f"Storage: {escape(config.storage.url)}: fine\n")
     for answer in answers:
-        _show(console, answer)
+        show(console, answer)
     if config.server.exposed:
         return 2
     return 0 if all(answer.state == "ready" for answer in answers) else 1
@@ -44,7 +44,7 @@ async def _ask(config: Config) -> tuple[AccountAnswer, ...]:
         await gateway.close()
 
 
-def _show(console: Console, answer: AccountAnswer) -> None:
+def show(console: Console, answer: AccountAnswer) -> None:
     """An account in a line, and under it what it cannot do and its notes; what is the same of several stands once."""
     who = ", ".join(filter(None, (answer.email, answer.time_zone)))
     console.print(

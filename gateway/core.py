@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import httpx2
 
-from gateway.accounts import Accounts, reading, writing
+from gateway.accounts import CALLER, Accounts, reading, writing
 from gateway.availability import Availability
 from gateway.bookings import Bookings
 from gateway.catalog import Catalog
 from gateway.config import Config
+from gateway.connecting import Connecting
 from gateway.listing import Listing
 from gateway.moving import Moving
 from gateway.paging import digest
 from gateway.writes import Writes
 from providers import PROVIDERS, Clock, Provider, Services, SystemClock
+from providers.keys import KeyRing
 from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.journal import Intent, Journal, Look
     from gateway.moves import Moves
     from providers.storage import Storage
+    from providers.vault import Vault
 
 T = TypeVar("T")
-
-CALLER = "local"
-"""Who calls, where nobody has to sign in: the person whose machine this is."""
 
 DRAIN = 30.0
 """How long a stop waits for writes under way, in seconds."""
@@ -51,6 +51,7 @@ class Gateway:
     journal: "Journal"
     moves: "Moves"
     storage: "Storage"
+    vault: "Vault"
 
     def __init__(
         self, config: Config, *, clock: Clock | None = None, transport: httpx2.AsyncBaseTransport | None = None
@@ -62,6 +63,7 @@ class Gateway:
         self.bookings = Bookings(self)
         self.listing = Listing(self)
         self.moving = Moving(self)
+        self.connecting = Connecting(self)
         self._transport = transport
         self._writes = Writes()
         self.is_open = False
@@ -81,18 +83,21 @@ class Gateway:
             from gateway.journal import Journal
             from gateway.moves import Moves
             from providers.storage import Storage
+            from providers.vault import Vault
 
             self.storage = Storage(self.config.storage.url)
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
             self.moves = Moves(self.storage, self.clock)
-            services = Services(clock=self.clock, storage=self.storage, transport=self._transport)
+            kept = self.config.storage
+            self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
+            services = Services(self.clock, self.storage, self.vault, transport=self._transport)
             accounts = {}
             for name, adapter in self.adapters.items():
                 config = self.config.accounts[name]
                 # What an account signs in with, if its service asks for that, or its adapter does not see to it itself.
                 auth = getattr(config, "auth", None)
-                credentials = auth.credentials(self.clock, self._transport) if auth else None
+                credentials = auth.credentials(services, name, config) if auth else None
                 accounts[name] = adapter(name, config, replace(services, auth=credentials))
             self.accounts = Accounts(accounts)
             self.is_open = True

@@ -46,8 +46,9 @@ def limits(adapter: type[Provider]) -> str:
     """The limits and the quirks of a provider, as a list: the latter stand in the docstring of its module."""
     documented = inspect.cleandoc(sys.modules[adapter.__module__].__doc__ or "")
     _, _, quirks = documented.partition("Quirks:\n")
-    rows = [f"- {limit}" for limit in adapter.limits]
-    return "\n".join(["**Limits**", "", *rows, "", "**Quirks**", "", quirks])
+    # What it has from another face stands there.
+    rows = [f"- {limit}" for limit in vars(adapter).get("limits", ())]
+    return "\n".join([*(["**Limits**", "", *rows, ""] if rows else []), "**Quirks**", "", quirks])
 
 
 def filled(text: str, adapters: Mapping[str, type[Provider]]) -> str:

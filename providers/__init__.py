@@ -31,9 +31,11 @@ class Faces(Mapping[str, type[Provider]]):
 PROVIDERS: Mapping[str, Mapping[str, type[Provider]]] = {
     "local": Faces(api="providers.local:Local"),
     "calcom": Faces(api="providers.calcom.api:CalcomApi"),
-    "calid": Faces(api="providers.calid.api:CalidApi"),
-    "calendly": Faces(api="providers.calendly.api:CalendlyApi"),
-    "google_calendar": Faces(api="providers.google_calendar.api:GoogleCalendarApi"),
+    "calid": Faces(api="providers.calid.api:CalidApi", mcp="providers.calid.mcp:CalidMcp"),
+    "calendly": Faces(api="providers.calendly.api:CalendlyApi", mcp="providers.calendly.mcp:CalendlyMcp"),
+    "google_calendar": Faces(
+        api="providers.google_calendar.api:GoogleCalendarApi", mcp="providers.google_calendar.mcp:GoogleCalendarMcp"
+    ),
 }
 
 __all__ = ["PROVIDERS", "AccountConfig", "Clock", "Faces", "Provider", "Services", "SystemClock"]

@@ -6,7 +6,7 @@ from typing import Literal
 import httpx2
 from pydantic import SecretStr, field_validator
 
-from providers.clock import Clock
+from providers.base import Services
 from schemas import Model
 
 
@@ -26,7 +26,7 @@ class BearerAuth(Model):
             raise ValueError("has a character that no token has, like a space or a line break")
         return SecretStr(text)
 
-    def credentials(self, clock: Clock, transport: httpx2.AsyncBaseTransport | None) -> httpx2.Auth:
+    def credentials(self, services: Services, account: str, config: object) -> httpx2.Auth:
         return _Bearer(self.token)
 
 

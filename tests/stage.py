@@ -48,24 +48,29 @@ class Stage:
     adapter: Any = Toy
     emulator: Any = toy
     settings: dict[str, Any] = {"base_url": "https://toy.example", "token": TOKEN}
+    via = "api"
     busy_path = "busy"
     """What the paths have in them by which busy times are asked for."""
+    quirks: Mapping[str, Any] = {}
+    """What its emulator is always told to do."""
     writes_of: Mapping[str, int] = {}
     """How many requests a write takes that takes more than one."""
     keeps_event_types = True
     """Event types and slots are the service's own, not the gateway's."""
+    keeps_no_shows = True
+    """Whether a guest came is noted at the service, not by the gateway."""
     own_notes: Mapping[str, str] = {}
     """Caveats that are known of this account alone."""
 
     def __init__(self, provider: str, folder: Path, **quirks: Any) -> None:
         self.clock = Clock()
         self.world = World(self.clock)
-        account = self.adapter.Config(provider=provider, **self.settings)
+        account = self.adapter.Config(provider=provider.partition(" ")[0], via=self.via, **self.settings)
         self.config = Config(
             accounts={ACCOUNT: account}, storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}")
         )
         shutil.copy(_empty_database(), folder / "gateway.db")
-        self._app = self.emulator.app(self.world, **quirks)
+        self._app = self.emulator.app(self.world, **self.quirks, **quirks)
         self.gateway = self.restarted()
 
     def restarted(self) -> Gateway:
@@ -77,6 +82,11 @@ class Stage:
     def event_type(self, kind: str) -> str:
         """The id of a kind as the gateway has it."""
         return f"{ACCOUNT}:{self.emulator.event_type_id(self.world, kind)}"
+
+    @property
+    def changeable(self) -> dict[str, str]:
+        """What to ask for to list a schedule that can be changed."""
+        return {}
 
     @property
     def intro(self) -> str:

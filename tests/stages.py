@@ -13,9 +13,9 @@ from providers import PROVIDERS
 from providers.local.store import Store
 from providers.storage.tables import bookings
 from schemas import Attendee, Booking
-from tests.emulators import calcom, calendly, calid
+from tests.emulators import calcom, calendly, calendly_mcp, calid, calid_mcp
 from tests.emulators.wire import TOKEN
-from tests.google_stage import GoogleStage
+from tests.google_stage import GoogleMcpStage, GoogleStage
 from tests.stage import ACCOUNT, Stage
 from tests.toy import Nothing
 from tests.world import BERLIN, KINDS, Appointment
@@ -128,12 +128,38 @@ class CalendlyStage(Stage):
     settings = {"auth": {"type": "bearer", "token": TOKEN}}
 
 
+class CalendlyMcpStage(CalendlyStage):
+    via = "mcp"
+    adapter = PROVIDERS["calendly"]["mcp"]
+    emulator = calendly_mcp
+
+    @property
+    def changeable(self) -> dict[str, str]:
+        return {"event_type_id": self.intro}
+
+
+class CalidMcpStage(CalidStage):
+    via = "mcp"
+    adapter = PROVIDERS["calid"]["mcp"]
+    emulator = calid_mcp
+
+
+class NestedCalidMcpStage(CalidMcpStage):
+    """The arguments of its tools lie under `path`, `query` and `body`."""
+
+    quirks = {"shape": "nested"}
+
+
 STAGES: dict[str, type[Stage]] = {
     "local": LocalStage,
     "calcom": CalcomStage,
     "calid": CalidStage,
     "calendly": CalendlyStage,
+    "calendly via mcp": CalendlyMcpStage,
+    "calid via mcp": CalidMcpStage,
+    "calid via mcp, nested": NestedCalidMcpStage,
     "google_calendar": GoogleStage,
+    "google_calendar via mcp": GoogleMcpStage,
     "toy": Stage,
     "nothing": NothingStage,
 }

@@ -168,7 +168,7 @@ async def test_a_schedule_says_when_bookings_are_taken(agent: Agent, stage: Stag
 
 @behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE)
 async def test_only_the_days_given_change(agent: Agent, stage: Stage) -> None:
-    [before] = (await agent.list_schedules())["schedules"]
+    [before] = (await agent.list_schedules(**stage.changeable))["schedules"]
     changed = await agent.update_schedule(
         schedule_id=before["id"],
         weekly_hours={"monday": ["14:00-16:00", "09:00-10:00"], "friday": []},
@@ -177,7 +177,7 @@ async def test_only_the_days_given_change(agent: Agent, stage: Stage) -> None:
     assert {day: ranges for day, ranges in changed["weekly_hours"].items() if ranges} == {
         day: ranges for day, ranges in hours.items() if ranges
     }
-    assert (await agent.list_schedules())["schedules"] == [changed]
+    assert (await agent.list_schedules(**stage.changeable))["schedules"] == [changed]
     week = {"start": MONDAY.isoformat(), "end": (MONDAY + 7 * DAY).isoformat()}
     found = await agent.find_slots(event_type_ids=[stage.intro], **week, limit=500)
     assert sorted({slot["start"][:10] for slot in found["slots"]}) == [f"2030-01-{day:02}" for day in (7, 8, 9, 10)]
@@ -189,7 +189,7 @@ async def test_only_the_days_given_change(agent: Agent, stage: Stage) -> None:
 
 @behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE, Feature.UPDATE_SCHEDULE_DATES)
 async def test_single_dates_have_hours_of_their_own(agent: Agent, stage: Stage) -> None:
-    [before] = (await agent.list_schedules())["schedules"]
+    [before] = (await agent.list_schedules(**stage.changeable))["schedules"]
     dates = {"2030-01-08": [], "2030-01-12": ["10:00-11:00"]}
     changed = await agent.update_schedule(schedule_id=before["id"], date_overrides=dates)
     assert changed == {**before, "date_overrides": dates}
@@ -200,8 +200,8 @@ async def test_single_dates_have_hours_of_their_own(agent: Agent, stage: Stage) 
 
 
 @behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE, Feature.UPDATE_SCHEDULE_DATES)
-async def test_a_date_can_be_given_back_to_its_weekday(agent: Agent) -> None:
-    [before] = (await agent.list_schedules())["schedules"]
+async def test_a_date_can_be_given_back_to_its_weekday(agent: Agent, stage: Stage) -> None:
+    [before] = (await agent.list_schedules(**stage.changeable))["schedules"]
     off: dict[str, list[str]] = {"2030-01-08": [], "2030-01-09": []}
     await agent.update_schedule(schedule_id=before["id"], date_overrides=off)
     changed = await agent.update_schedule(schedule_id=before["id"], date_overrides={"2030-01-08": None})
@@ -210,7 +210,7 @@ async def test_a_date_can_be_given_back_to_its_weekday(agent: Agent) -> None:
 
 @behaviour(Feature.LIST_SCHEDULES, Feature.UPDATE_SCHEDULE)
 async def test_hours_move_with_their_zone(agent: Agent, stage: Stage) -> None:
-    [before] = (await agent.list_schedules())["schedules"]
+    [before] = (await agent.list_schedules(**stage.changeable))["schedules"]
     changed = await agent.update_schedule(schedule_id=before["id"], time_zone="America/New_York")
     assert changed == {**before, "time_zone": "America/New_York"}
     found = await agent.find_slots(
@@ -234,11 +234,11 @@ async def test_hours_move_with_their_zone(agent: Agent, stage: Stage) -> None:
         {"time_zone": "Mars/Olympus"},
     ],
 )
-async def test_a_mistake_in_a_schedule_changes_nothing(agent: Agent, wrong: Any) -> None:
-    [before] = (await agent.list_schedules())["schedules"]
+async def test_a_mistake_in_a_schedule_changes_nothing(agent: Agent, stage: Stage, wrong: Any) -> None:
+    [before] = (await agent.list_schedules(**stage.changeable))["schedules"]
     with pytest.raises(InvalidRequest):
         await agent.update_schedule(schedule_id=before["id"], **wrong)
-    assert (await agent.list_schedules())["schedules"] == [before]
+    assert (await agent.list_schedules(**stage.changeable))["schedules"] == [before]
     with pytest.raises(NotFound):
         await agent.update_schedule(schedule_id=f"{ACCOUNT}:none", time_zone="Asia/Tokyo")
 

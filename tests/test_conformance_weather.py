@@ -25,7 +25,7 @@ from tests.agent import Agent
 from tests.behaviour import behaviour
 from tests.emulators.wire import Altered, Lost
 from tests.stages import STAGES, LocalStage, NothingStage, Stage
-from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN, Appointment
+from tests.world import ELEVEN, MONDAY, NINE, TEN, Appointment
 
 WIRED = [name for name, stage in STAGES.items() if stage not in (LocalStage, NothingStage)]
 
@@ -212,7 +212,7 @@ async def settled(stage: Stage, change: Any, lost: Any) -> Any:
 @behaviour(Feature.UPDATE_SCHEDULE, Feature.LIST_SCHEDULES)
 @happens_or_not
 async def test_a_change_of_hours_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
-    [schedule] = (await agent.list_schedules())["schedules"]
+    [schedule] = (await agent.list_schedules(**stage.changeable))["schedules"]
     asked = {"time_zone": "Europe/Paris"}
     saved = await settled(stage, lambda: agent.update_schedule(schedule_id=schedule["id"], **asked), lost)
     assert (saved["time_zone"], stage.world.zone) == ("Europe/Paris", "Europe/Paris")
@@ -225,17 +225,6 @@ async def test_a_link_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage
     with pytest.raises(OutcomeUnknown):
         await agent.create_scheduling_link(event_type_id=stage.intro)
     assert stage.world.links == [("intro", True)]
-
-
-@behaviour(Feature.RESPOND_NO_SHOW)
-@happens_or_not
-async def test_whether_a_guest_came_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
-    id = await stage.book("intro", TEN)
-    stage.clock.advance(TEN + timedelta(minutes=5) - BEGIN)
-    noted = await settled(stage, lambda: agent.respond_to_booking(booking_id=id, response="no_show"), lost)
-    assert noted["attendees"][0]["no_show"] is True
-    assert [each.no_show for each in await stage.appointments()] == [True]
-    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
 @behaviour(Feature.RESPOND_CONFIRM, Feature.RESPOND_DECLINE)

@@ -1,4 +1,4 @@
-"""Bad weather for accounts whose event types and slots are the service's own."""
+"""Bad weather for accounts whose service keeps itself what others leave to the gateway."""
 
 from collections import deque
 from datetime import timedelta
@@ -12,17 +12,21 @@ from tests.behaviour import behaviour
 from tests.emulators.wire import Lost
 from tests.stages import STAGES, Stage
 from tests.test_conformance_weather import BEN, FOREVER, WINDOW, WIRED, OnWrites, happens_or_not, page, settled
-from tests.world import TEN
+from tests.world import BEGIN, TEN
 
 APART = [name for name in WIRED if STAGES[name].keeps_event_types]
+NOTING = [name for name in WIRED if STAGES[name].keeps_no_shows]
+
+with_event_types = pytest.mark.parametrize("stage", APART, indirect=True)
+with_no_shows = pytest.mark.parametrize("stage", NOTING, indirect=True)
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.parametrize("stage", APART, indirect=True),
     pytest.mark.parametrize("transport", ["memory"], indirect=True),
 ]
 
 
+@with_event_types
 @behaviour(Feature.SAVE_EVENT_TYPE)
 @happens_or_not
 async def test_a_change_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
@@ -33,6 +37,7 @@ async def test_a_change_of_an_event_type_is_looked_up(agent: Agent, stage: Stage
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
+@with_event_types
 @behaviour(Feature.SAVE_EVENT_TYPE)
 async def test_a_new_event_type_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
     stage.world.failures = OnWrites(stage, Lost())
@@ -41,6 +46,7 @@ async def test_a_new_event_type_whose_answer_is_lost_is_unknown(agent: Agent, st
     assert len(stage.world.writes) == 1
 
 
+@with_event_types
 @behaviour(Feature.DELETE_EVENT_TYPE)
 @happens_or_not
 async def test_the_end_of_an_event_type_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
@@ -50,6 +56,7 @@ async def test_the_end_of_an_event_type_is_looked_up(agent: Agent, stage: Stage,
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
+@with_event_types
 @behaviour(Feature.CREATE_BOOKING)
 async def test_an_event_type_that_was_deleted_meanwhile_is_not_found(agent: Agent, stage: Stage) -> None:
     await agent.find_slots(event_type_ids=[stage.intro], **WINDOW)
@@ -63,6 +70,7 @@ async def test_an_event_type_that_was_deleted_meanwhile_is_not_found(agent: Agen
         await agent.find_slots(event_type_ids=[intro], **WINDOW)
 
 
+@with_event_types
 @behaviour(Feature.FIND_BUSY_TIMES)
 async def test_a_time_that_could_not_be_checked_is_not_offered(agent: Agent, stage: Stage) -> None:
     offered = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
@@ -71,6 +79,18 @@ async def test_a_time_that_could_not_be_checked_is_not_offered(agent: Agent, sta
     found = await agent.find_slots(event_type_ids=[stage.intro], **WINDOW, free_in=["acme"])
     assert found["slots"] == []
     assert [each["code"] for each in found["unavailable"]] == ["provider_down"]
+
+
+@with_no_shows
+@behaviour(Feature.RESPOND_NO_SHOW)
+@happens_or_not
+async def test_whether_a_guest_came_is_looked_up(agent: Agent, stage: Stage, lost: Any) -> None:
+    id = await stage.book("intro", TEN)
+    stage.clock.advance(TEN + timedelta(minutes=5) - BEGIN)
+    noted = await settled(stage, lambda: agent.respond_to_booking(booking_id=id, response="no_show"), lost)
+    assert noted["attendees"][0]["no_show"] is True
+    assert [each.no_show for each in await stage.appointments()] == [True]
+    assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
 class Paths(deque[Any]):

@@ -27,10 +27,10 @@ def test_the_readmes_capabilities_are_what_the_adapters_declare(monkeypatch: pyt
 
 
 def test_each_service_has_its_limits_and_quirks_in_the_readme() -> None:
-    for name in set(PROVIDERS) - {"toy", "nothing", "local"}:
+    for name in set(all_adapters()) - {"toy", "nothing", "local"}:
         _, _, section = README.partition(f"<!-- {name}: begin -->")
         numbers, _, quirks = section.partition(f"<!-- {name}: end -->")[0].partition("**Quirks**")
-        assert "\n- " in numbers, name
+        assert "\n- " in numbers or name.endswith("(mcp)"), name
         assert "\n- " in quirks, name
 
 
@@ -54,7 +54,13 @@ def test_every_error_code_is_in_the_readme(code: str) -> None:
     assert f"`{code}`" in README
 
 
-TOKENS = {"CALENDLY_TOKEN": "a-token", "CALCOM_API_KEY": "cal_a_key", "CALID_TOKEN": "calid_a_key"}
+TOKENS = {
+    "CALENDLY_TOKEN": "a-token",
+    "CALCOM_API_KEY": "cal_a_key",
+    "CALID_TOKEN": "calid_a_key",
+    "GOOGLE_CLIENT_ID": "an-id",
+    "GOOGLE_CLIENT_SECRET": "a-secret",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +71,13 @@ def _google_credentials(tmp_path: Path) -> None:
 
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
     config = parse_config(EXAMPLE, TOKENS, folder=tmp_path)
-    assert {account.provider for account in config.accounts.values()} == set(PROVIDERS) - {"toy", "nothing"}
+    ways = {(name, via) for name in set(PROVIDERS) - {"toy", "nothing"} for via in PROVIDERS[name]}
+    assert {(account.provider, account.via) for account in config.accounts.values()} == ways
 
 
 def test_the_example_configuration_shows_the_defaults(tmp_path: Path) -> None:
     for account in parse_config(EXAMPLE, TOKENS, folder=tmp_path).accounts.values():
-        needed = {name: getattr(account, name) for name in ("provider", "auth") if hasattr(account, name)}
+        needed = {name: getattr(account, name) for name in ("provider", "via", "auth") if hasattr(account, name)}
         if "auth" in needed:
             assert type(account)(**needed) == account
 

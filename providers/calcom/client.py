@@ -1,14 +1,15 @@
 """Talking to Cal.com: the configuration, the version of each resource, who is signed in, and what its errors mean."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import httpx2
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from providers.auth import BearerAuth
 from providers.base import AccountConfig
 from providers.calcom.bookings import Me, me
+from providers.oauth import Endpoints, OAuthAuth, Target
 from providers.rest import RestConfig, RestProvider, an_id, said
 from schemas import Model, SchedulingError, SlotTaken
 
@@ -34,10 +35,32 @@ class ApiVersions(Model):
     slots: str = "2024-09-04"
 
 
+# https://cal.com/docs/api-reference/v2/oauth (2026-11)
+SIGN_IN = Endpoints(
+    authorization="https://app.cal.com/auth/oauth2/authorize",
+    token="https://api.cal.com/v2/auth/oauth2/token",  # noqa: S106 - an address
+    pkce_with_secret=False,
+)
+SCOPES = (
+    *("EVENT_TYPE_READ", "EVENT_TYPE_WRITE", "BOOKING_READ", "BOOKING_WRITE"),
+    *("SCHEDULE_READ", "SCHEDULE_WRITE", "PROFILE_READ"),
+)
+
+
 class CalcomConfig(RestConfig):
     base_url: str = "https://api.cal.com"
-    auth: BearerAuth
+    auth: Annotated[BearerAuth | OAuthAuth, Field(discriminator="type")]
     api_versions: ApiVersions = ApiVersions()
+
+    @field_validator("auth")
+    @classmethod
+    def _has_a_client(cls, auth: BearerAuth | OAuthAuth) -> BearerAuth | OAuthAuth:
+        if isinstance(auth, OAuthAuth) and auth.client_id is None:
+            raise ValueError("needs the client_id of an OAuth client made at app.cal.com/settings/developer/oauth")
+        return auth
+
+    def target(self) -> Target:
+        return Target(resource=None, endpoints=SIGN_IN, scopes=SCOPES)
 
     @field_validator("base_url")
     @classmethod

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import httpx2
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from providers.auth import BearerAuth
 from providers.base import AccountConfig, Limit
 from providers.calendly.bookings import booking
 from providers.calendly.wire import Host, codes, complaint, host, page, uuid
+from providers.oauth import Endpoints, OAuthAuth, Target
 from providers.rest import RestConfig, RestProvider, an_id, said
 from schemas import Booking, InvalidRequest, Model, ProviderDown, SchedulingError, SlotTaken
 
@@ -26,10 +27,29 @@ class BookingLimits(Model):
     day: int = Field(100, ge=1)
 
 
+SIGN_IN = Endpoints(
+    authorization="https://auth.calendly.com/oauth/authorize",
+    token="https://auth.calendly.com/oauth/token",  # noqa: S106 - an address
+    revocation="https://auth.calendly.com/oauth/revoke",
+    method="client_secret_basic",
+)
+
+
 class CalendlyConfig(RestConfig):
     base_url: str = "https://api.calendly.com"
-    auth: BearerAuth
+    auth: Annotated[BearerAuth | OAuthAuth, Field(discriminator="type")]
     booking_limits: BookingLimits = BookingLimits()
+
+    @field_validator("auth")
+    @classmethod
+    def _has_a_client(cls, auth: BearerAuth | OAuthAuth) -> BearerAuth | OAuthAuth:
+        if isinstance(auth, OAuthAuth) and auth.client_id is None:
+            raise ValueError("needs the client_id of an OAuth app made at developer.calendly.com")
+        return auth
+
+    def target(self) -> Target:
+        """https://developer.calendly.com/how-to-access-calendly-data-on-behalf-of-authenticated-users (2026-11)"""
+        return Target(resource=None, endpoints=SIGN_IN)
 
 
 class CalendlyClient(RestProvider):

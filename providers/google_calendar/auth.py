@@ -26,13 +26,19 @@ import httpx2
 from anyio import from_thread, to_thread
 from pydantic import SecretStr, ValidationInfo, field_validator, model_validator
 
+from providers.base import Services
 from providers.clock import Clock
 from providers.google_calendar.credentials import PRINTED, contents, is_web, usual_file
+from providers.oauth import Endpoints, OAuthAuth
+from providers.oauth.config import SignedIn
 from providers.pace import retry_after
 from providers.rest import said
 from schemas import Model, NotConnected, ProviderDown, RateLimited, SchedulingError
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+AUTH_URI, ISSUER = "https://accounts.google.com/o/oauth2/v2/auth", "https://accounts.google.com"
+# Without these a second consent brings no refresh token.
+LASTING = {"access_type": "offline", "prompt": "consent"}
 AHEAD = timedelta(seconds=60)
 """A token is renewed so long before it expires."""
 USUAL_LIFE, LONGEST_LIFE = 3600, 24 * 3600
@@ -41,8 +47,9 @@ TIMEOUT = httpx2.Timeout(10)
 _SCOPE = "https://www.googleapis.com/auth/calendar"
 # The narrowest scope of each method that is called, and the broader ones that do as well.
 # https://www.googleapis.com/discovery/v1/apis/calendar/v3/rest, `methods.*.scopes` (2026-11)
+EVENTS = f"{_SCOPE}.events"
 _NEEDED: Mapping[str, tuple[str, ...]] = {
-    f"{_SCOPE}.events": (_SCOPE,),
+    EVENTS: (_SCOPE,),
     # `calendar.freebusy` shows the person's own calendars alone, and a busy calendar may be someone else's.
     f"{_SCOPE}.events.freebusy": (_SCOPE, f"{_SCOPE}.readonly", f"{_SCOPE}.freebusy"),
     # Time zone and working hours.
@@ -99,22 +106,46 @@ class GoogleAuth(Model):
 
     @model_validator(mode="after")
     def _can_sign_in(self) -> "GoogleAuth":
-        if self.credentials_file is None and (self.client_id is not None or self.client_secret is not None):
-            raise ValueError("signing in through the browser is not built yet; give a credentials_file")
+        if self.is_browser:
+            if self.client_id is None or self.client_secret is None:
+                raise ValueError("to sign in through the browser, give both client_id and client_secret")
+            if self.credentials_file is not None or self.subject is not None:
+                raise ValueError("client_id is for signing in through the browser, without a credentials_file")
+            return self
+        if self.auth_uri is not None:
+            raise ValueError("auth_uri is for signing in through the browser, with client_id and client_secret")
         if self._contents()["type"] == "service_account":
             self.signer()
         elif self.subject is not None:
             raise ValueError("subject is for the credentials_file of a service account")
         return self
 
-    def credentials(self, clock: Clock, transport: httpx2.AsyncBaseTransport | None) -> "GoogleSignIn":
-        """What signs the requests of an account. `transport` stands in for the network in tests."""
-        return GoogleSignIn(self, clock, transport)
+    @property
+    def is_browser(self) -> bool:
+        """Whether somebody consents in a browser."""
+        return self.client_id is not None or self.client_secret is not None
+
+    def credentials(self, services: Services, account: str, config: SignedIn) -> httpx2.Auth:
+        """What signs the requests of an account."""
+        if self.is_browser:
+            client = OAuthAuth(type="oauth", client_id=self.client_id, client_secret=self.client_secret)
+            return client.credentials(services, account, config)
+        return GoogleSignIn(self, services.clock, services.transport)
+
+    def endpoints(self) -> Endpoints:
+        """Google's authorization server. https://developers.google.com/identity/protocols/oauth2/web-server"""
+        token = self.token_uri or TOKEN_URI
+        return Endpoints(
+            authorization=self.auth_uri or AUTH_URI,
+            token=token,
+            revocation=str(httpx2.URL(token).join("/revoke")),
+            issuer=ISSUER if self.auth_uri is None else None,
+        )
 
     @property
     def is_delegated(self) -> bool:
         """Whether it acts for a person, so that it may invite others."""
-        return self.subject is not None or self._contents()["type"] != "service_account"
+        return self.is_browser or self.subject is not None or self._contents()["type"] != "service_account"
 
     def signer(self) -> tuple[str, Any]:
         """The type of the credentials that the file has now, and google-auth's object of them. Raises ValueError."""
