@@ -21,6 +21,8 @@ ConfigFile = Annotated[
     ),
 ]
 
+CONNECT_PORT = 8976
+
 app = App(
     name=NAME,
     version=VERSION,
@@ -74,6 +76,35 @@ def check(
 
     settings: Config = load_config(config)
     return run(settings, find_config(config), offline=offline)
+
+
+AccountName = Annotated[str, Parameter(help="The account's name in the configuration.")]
+
+
+@app.command
+def connect(
+    account: AccountName,
+    *,
+    config: ConfigFile = None,
+    port: Annotated[
+        int, Parameter(help="The local port that the consent comes back to; the vendor has to know it.")
+    ] = CONNECT_PORT,
+    browser: Annotated[bool, Parameter(help="Open a browser; the link is printed either way.")] = True,
+) -> int:
+    """Connect an account: sign in and consent in a browser. Ends in a check of the account."""
+    from gateway.connect_command import connect as run
+
+    if not 0 < port <= 65535:
+        raise ConfigError(["--port: must be 1 to 65535"])
+    return run(load_config(config), account, port=port, browser=browser)
+
+
+@app.command
+def disconnect(account: AccountName, *, config: ConfigFile = None) -> int:
+    """Revoke an account's consent where the service can do that, and forget it."""
+    from gateway.connect_command import disconnect as run
+
+    return run(load_config(config), account)
 
 
 @app.command

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway.config import LOOPBACK, ServerConfig
+from gateway.connect_pages import routes
 from gateway.core import Gateway
 from gateway.surface import GatewayTool
 from gateway.tools import TOOLS
@@ -69,6 +70,8 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
         """The process answers. Nothing of the accounts."""
         return JSONResponse({"status": "ok", "name": NAME, "version": VERSION})
 
+    for page in routes(gateway):
+        server.custom_route(page.path, methods=["GET"], include_in_schema=False)(page.endpoint)
     return server
 
 

@@ -36,6 +36,7 @@ def http(config: Config) -> int:
     async def run(listener: socket.socket) -> None:
         # Opened before the first client comes: a database that cannot be used is better known now.
         await gateway.open()
+        gateway.connecting.url = own_url(config, listener)
         host, port = listener.getsockname()[:2]
         _say(f"{NAME} with {_accounts(config)}")
         _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
@@ -44,6 +45,11 @@ def http(config: Config) -> int:
     with listen(config.server.host, config.server.port) as listener:
         anyio.run(run, listener)
     return 0
+
+
+def own_url(config: Config, listener: socket.socket) -> str:
+    """Where a browser finds our pages. Vendors take plain http for a redirect to `localhost` alone."""
+    return config.server.public_url or f"http://localhost:{listener.getsockname()[1]}"
 
 
 def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:

@@ -13,11 +13,14 @@ from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
 import pydantic_core
-from fastmcp.tools.base import Tool, ToolResult
-from mcp.types import TextContent, ToolAnnotations
+from fastmcp.server.dependencies import get_context
+from fastmcp.tools.base import InputRequiredToolResult, Tool, ToolResult
+from mcp.types import ElicitRequest, ElicitRequestURLParams, InputRequiredResult, TextContent, ToolAnnotations
 from mcp.types import Tool as MCPTool
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
+from gateway.accounts import CALLER
 from gateway.core import Gateway
 from schemas import InvalidRequest, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
@@ -94,7 +97,8 @@ class GatewayTool(Tool):
                 await self._gateway.open()
             answer = await self._spec.function(self._gateway, **values)
         except SchedulingError as error:
-            return failure(error)
+            link = await self._gateway.connecting.explained(error, CALLER)
+            return asking(error, link) or failure(error)
         except Exception as error:
             log.exception("%s failed in a way nobody foresaw", self.name)
             kind = ProviderDown if self._spec.annotations.read_only_hint else OutcomeUnknown
@@ -117,6 +121,22 @@ class GatewayTool(Tool):
             return f"{problem[:100]}: this tool takes {', '.join(known) or 'no arguments'}."
         takes = known[name].get("description")
         return f"{problem} (takes: {takes})." if takes else f"{problem}."
+
+
+def asking(error: SchedulingError, link: str | None) -> ToolResult | None:
+    """The client asked to open the link for its user, where it can do that and was not asked already."""
+    if link is None:
+        return None
+    context = get_context()
+    if context.request_context is None or context.input_responses is not None:
+        return None
+    can = context.session.client_capabilities
+    is_modern = context.request_context.protocol_version in MODERN_PROTOCOL_VERSIONS
+    if not is_modern or can is None or can.elicitation is None or can.elicitation.url is None:
+        return None
+    message = f"The account {error.account} is not connected. Connect it in the browser, then go on."
+    asked = ElicitRequest(params=ElicitRequestURLParams(message=message, url=link))
+    return InputRequiredToolResult(InputRequiredResult(input_requests={"connect": asked}))
 
 
 def failure(error: SchedulingError) -> ToolResult:
