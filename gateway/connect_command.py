@@ -6,6 +6,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
@@ -47,15 +48,20 @@ async def _connect(config: Config, account: str, port: int, browser: bool) -> in
         try:
             gateway.connecting.url = f"http://localhost:{listener.getsockname()[1]}"
             consent = _Consent(gateway)
+            address = await consent.begin(account)
             server = uvicorn.Server(
                 uvicorn.Config(consent.app, log_config=None, access_log=False, lifespan="off", ws="none")
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, [listener])
                 try:
-                    await _asked(console, consent, account, browser=browser)
+                    await _asked(console, consent, account, address, browser=browser)
                 finally:
                     server.should_exit = True
+            if consent.error is not None:
+                raise consent.error
+            if not consent.over.is_set():
+                raise NotConnected("Nobody consented in time. Run the command again.", account=account)
             answers = (await gateway.catalog.list_accounts()).accounts
         finally:
             await gateway.close()
@@ -64,22 +70,17 @@ async def _connect(config: Config, account: str, port: int, browser: bool) -> in
     return 0 if answer.state == "ready" else 1
 
 
-async def _asked(console: Console, consent: "_Consent", account: str, *, browser: bool) -> None:
-    address = await consent.begin(account)
+async def _asked(console: Console, consent: "_Consent", account: str, address: str, *, browser: bool) -> None:
     console.print(f"To connect {account}, sign in and consent at\n\n  {escape(address)}\n")
     if browser and await anyio.to_thread.run_sync(webbrowser.open, address):
         console.print("A browser was opened there.")
     if sys.stdin.isatty():
         console.print("On another machine? Paste here the address that its browser ends at, and press Enter.")
         _read_lines(asyncio.get_running_loop(), consent.pasted)
-    minutes = TICKET // TICKET.resolution // 60_000_000
+    minutes = TICKET // timedelta(minutes=1)
     with console.status(f"Waiting for the consent, {minutes} minutes at most. Ctrl-C gives up."):
         with anyio.move_on_after(TICKET.total_seconds()):
             await consent.over.wait()
-    if consent.error is not None:
-        raise consent.error
-    if not consent.over.is_set():
-        raise NotConnected(f"Nobody consented within {minutes} minutes. Run the command again.", account=account)
 
 
 class _Consent:

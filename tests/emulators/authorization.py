@@ -156,6 +156,15 @@ class AuthorizationServer:
         for grant in self.grants:
             grant.revoked = True
 
+    def tokens(self) -> list[str]:
+        """Everything that was given to somebody and is secret."""
+        return [
+            token
+            for grant in self.grants
+            for token in (*grant.access, grant.refresh, *grant.spent)
+            if token is not None
+        ]
+
     def sent(self, kind: str) -> list[dict[str, str]]:
         """The forms of all requests of this kind."""
         return [form for each, form in self.asked if each == kind]
