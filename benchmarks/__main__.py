@@ -63,6 +63,7 @@ def main() -> int:
         http_calls(report, console, ours)
         upstream_calls(report, console, Path(folder))
         google_slots(report, console, Path(folder))
+        hosted_calls(report, console, Path(folder))
     console.print(report.table)
     console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
     return 1 if report.missed else 0
@@ -236,6 +237,45 @@ async def google_times(url: str) -> float:
         async def ask() -> None:
             (await client.get("/calendars/primary/events", params=listed)).json()
             (await client.post("/freeBusy", json=asked)).json()
+
+        return await median_of(ask)
+
+
+def hosted_calls(report: Report, console: Console, folder: Path) -> None:
+    """A read through a vendor's MCP server, beside the tool call that it takes."""
+    port, our_port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    config = folder / "hosted.yaml"
+    config.write_text(upstream.HOSTED_CONFIG.format(url=url, token=TOKEN))
+    call = Call("list_schedules", {})
+    ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
+    with (
+        serving([sys.executable, "-m", "benchmarks.upstream", "hosted", str(port)], port),
+        serving(ours, our_port, call),
+    ):
+        rounds = [
+            (asyncio.run(hosted_times(url)), asyncio.run(http_rate(our_port, call, 1, 3))[1]) for _ in range(ROUNDS)
+        ]
+    console.print(f"hosted, direct and gateway: {[f'{one:.1f} {two:.1f}' for one, two in rounds]}")
+    direct, single = (statistics.median(each) for each in zip(*rounds, strict=True))
+    report.row(
+        "list_schedules through a hosted MCP server on loopback, beside its tool call alone",
+        f"{direct:.2f} ms (httpx2)",
+        f"{single:.2f} ms",
+        f"+{single - direct:.2f} ms",
+        "< +5 ms",
+        single - direct < 5,
+    )
+
+
+async def hosted_times(url: str) -> float:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient(base_url=url, headers=headers) as client:
+
+        async def ask() -> None:
+            answer = (await client.post("/", json=upstream.SCHEDULES)).json()
+            if answer["result"]["isError"]:
+                sys.exit(f"the emulator answered with an error: {answer['result']}")
 
         return await median_of(ask)
 

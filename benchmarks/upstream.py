@@ -1,6 +1,6 @@
 """Services to call: emulators on a loopback port, and a FastMCP server whose one tool makes the same request.
 
-`python -m benchmarks.upstream calcom PORT`, `… google PORT` and `… bare PORT URL`.
+`python -m benchmarks.upstream calcom PORT`, `… google PORT`, `… hosted PORT` and `… bare PORT URL`.
 """
 
 import sys
@@ -11,7 +11,8 @@ import httpx2
 import uvicorn
 from fastmcp import FastMCP
 
-from tests.emulators import calcom, google
+from tests.emulators import calcom, calendly_mcp, google
+from tests.emulators.calendly_shapes import USER
 from tests.emulators.wire import TOKEN
 from tests.world import Clock, World
 
@@ -39,6 +40,22 @@ accounts:
 storage: {{url: 'sqlite:///google.db'}}
 """
 
+# A hosted MCP server, and the call that the gateway makes of it for one of its own.
+HOSTED_CONFIG = """\
+accounts:
+  work: {{provider: calendly, via: mcp, url: "{url}", auth: {{type: bearer, token: {token}}}}}
+storage: {{url: 'sqlite:///hosted.db'}}
+"""
+SCHEDULES = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {
+        "name": "availability-list_user_availability_schedules",
+        "arguments": {"user": USER},
+    },
+}
+
 
 def emulated_calcom(port: int) -> None:
     world = World(Clock(datetime.now(UTC)))
@@ -60,6 +77,11 @@ def emulated_google(port: int) -> None:
     uvicorn.run(google.app(world), port=port, log_config=None, access_log=False, server_header=False, ws="none")
 
 
+def emulated_hosted(port: int) -> None:
+    app = calendly_mcp.app(World(Clock(datetime.now(UTC))))
+    uvicorn.run(app, port=port, log_config=None, access_log=False, server_header=False, ws="none", lifespan="off")
+
+
 def bare(port: int, url: str) -> None:
     server: FastMCP[Any] = FastMCP("bare")
     client = httpx2.AsyncClient(base_url=url, headers=HEADERS)
@@ -79,4 +101,4 @@ if __name__ == "__main__":
     if what == "bare":
         bare(int(number), *rest)
     else:
-        {"calcom": emulated_calcom, "google": emulated_google}[what](int(number))
+        {"calcom": emulated_calcom, "google": emulated_google, "hosted": emulated_hosted}[what](int(number))
