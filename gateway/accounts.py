@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,8 @@ CALLER = "local"
 class Accounts(Mapping[str, Provider]):
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self._providers = providers
+        self.used: dict[str, datetime] = {}
+        """When an account was last asked for something, since the start."""
 
     def __getitem__(self, name: str) -> Provider:
         try:
@@ -42,14 +45,19 @@ class Accounts(Mapping[str, Provider]):
         """That account, or the one there is."""
         if name is None and len(self) > 1:
             raise InvalidRequest(f"account: say which. The accounts are: {', '.join(self)}.")
-        return self[next(iter(self)) if name is None else name]
+        return self._used(next(iter(self)) if name is None else name)
 
     def route(self, id: str, what: str) -> tuple[Provider, str]:
         """The account that an id names, and the id as its provider knows it."""
         account, colon, own = id.strip().partition(":")
         if not (colon and own and account):
             raise NotFound(f"{what}: no such id. Ids look like {next(iter(self))}:… and come from the list tools.")
-        return self[account], own
+        return self._used(account), own
+
+    def _used(self, name: str) -> Provider:
+        provider = self[name]
+        self.used[name] = provider.clock.now()
+        return provider
 
     async def ask(
         self, names: Iterable[str], question: Callable[[Provider], Awaitable[T]], failed: Mapping[str, str]
@@ -57,7 +65,7 @@ class Accounts(Mapping[str, Provider]):
         """Ask these accounts at once. Those in `failed` failed on an earlier page and must not join in midway."""
         names = list(dict.fromkeys(names))
         asked = [name for name in names if name not in failed]
-        outcomes = await asyncio.gather(*(_outcome(self[name], question) for name in asked))
+        outcomes = await asyncio.gather(*(_outcome(self._used(name), question) for name in asked))
         found: Found[T] = Found({}, {n: ERRORS[failed[n]](MIDWAY, account=n) for n in names if n in failed})
         for name, outcome in zip(asked, outcomes, strict=True):
             if isinstance(outcome, SchedulingError):

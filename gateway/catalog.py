@@ -1,6 +1,7 @@
 """Accounts, event types, schedules and links: what there is to book, and when."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway.accounts import CALLER, reading, unavailable
@@ -13,6 +14,8 @@ from gateway.answers import (
     ScheduleAnswer,
     SchedulesAnswer,
 )
+from gateway.connecting import is_curable
+from gateway.pages import BOOK
 from providers import Provider
 from schemas import (
     EventType,
@@ -25,6 +28,8 @@ from schemas import (
     Schedule,
     ScheduleChange,
     SchedulingError,
+    SchedulingLink,
+    Unsupported,
     weekday,
     zone,
 )
@@ -54,8 +59,9 @@ class Catalog:
         except SchedulingError as error:
             told["state"] = "needs_connection" if isinstance(error, NotConnected) else "failing"
             told["detail"] = error.message
-            if isinstance(error, NotConnected):
-                told["connect_url"] = await self._gateway.connecting.link(provider.account, CALLER)
+            if is_curable(error):
+                with suppress(SchedulingError):  # a vault that is out of order hides no account
+                    told["connect_url"] = await self._gateway.connecting.link(provider.account, CALLER)
             if isinstance(error, NotFound):
                 told["detail"] = f"{error.message} Is the account's base_url right?"
         else:
@@ -189,13 +195,29 @@ class Catalog:
         provider.require(Feature.CREATE_SCHEDULING_LINK)
         if not single_use:
             provider.require(Feature.CREATE_SCHEDULING_LINK_REUSABLE)
-        link = await self._gateway.write(
-            provider,
-            Feature.CREATE_SCHEDULING_LINK,
-            [event_type_id, single_use],
-            lambda _: provider.create_scheduling_link(own, single_use),
-        )
+        page = await self._page(provider, own) if provider.guest_page else None
+
+        async def make(_: str) -> SchedulingLink:
+            if page is None:
+                return await provider.create_scheduling_link(own, single_use)
+            token = await self._gateway.links.make(provider.account, own, single_use)
+            return SchedulingLink(url=f"{page}/{token}", single_use=single_use)
+
+        link = await self._gateway.write(provider, Feature.CREATE_SCHEDULING_LINK, [event_type_id, single_use], make)
         return LinkAnswer(url=link.url, single_use=link.single_use)
+
+    async def _page(self, provider: Provider, event_type_id: str) -> str:
+        """Where our own page is. Raises Unsupported where there is none."""
+        event_type = await reading(provider, provider.get_event_type(event_type_id))
+        if not event_type.active:
+            raise InvalidRequest("This event type is not active. Activate it with save_event_type first.")
+        if (url := self._gateway.connecting.url) is None:
+            raise Unsupported(
+                "The page for guests is the gateway's own, which is there only while it is served over HTTP "
+                "(`scheduling-gateway serve`). Find a slot and book it for the guest instead.",
+                account=provider.account,
+            )
+        return f"{url}{BOOK}"
 
 
 def _notes(provider: Provider) -> dict[str, str]:

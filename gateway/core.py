@@ -27,6 +27,7 @@ from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.journal import Intent, Journal, Look
+    from gateway.links import Links
     from gateway.moves import Moves
     from providers.storage import Storage
     from providers.vault import Vault
@@ -49,6 +50,7 @@ class Gateway:
 
     accounts: Accounts
     journal: "Journal"
+    links: "Links"
     moves: "Moves"
     storage: "Storage"
     vault: "Vault"
@@ -81,6 +83,7 @@ class Gateway:
                 return
             # Imported here: SQLAlchemy would double the time to the first `tools/list` (2026-11).
             from gateway.journal import Journal
+            from gateway.links import Links
             from gateway.moves import Moves
             from providers.storage import Storage
             from providers.vault import Vault
@@ -89,6 +92,7 @@ class Gateway:
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
             self.moves = Moves(self.storage, self.clock)
+            self.links = Links(self.storage, self.clock)
             kept = self.config.storage
             self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
             services = Services(self.clock, self.storage, self.vault, transport=self._transport)
@@ -106,6 +110,7 @@ class Gateway:
         """Finish what is being written, then give everything back."""
         if self.is_open:
             await self._writes.drain(DRAIN)
+            await self.connecting.close()
             for provider in self.accounts.values():
                 await provider.close()
             await self.storage.close()

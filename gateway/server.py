@@ -11,9 +11,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from gateway import pages
 from gateway.config import LOOPBACK, ServerConfig
 from gateway.connect_pages import routes
 from gateway.core import Gateway
+from gateway.pages import app
 from gateway.surface import GatewayTool
 from gateway.tools import TOOLS
 
@@ -65,13 +67,22 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
     schemas = {name: tool.parameters for name, tool in tools.items()}
     server._mcp_server.get_tool_input_schema = schemas.get
 
+    @server.resource(
+        app.URI,
+        name="Free times",
+        mime_type=app.MIME_TYPE,
+        description="The week of free times, to look at and pick from.",
+    )
+    def slots() -> str:
+        return app.document()
+
     @server.custom_route("/health", methods=["GET"], include_in_schema=False)
     async def health(_: Request) -> JSONResponse:
         """The process answers. Nothing of the accounts."""
         return JSONResponse({"status": "ok", "name": NAME, "version": VERSION})
 
-    for page in routes(gateway):
-        server.custom_route(page.path, methods=["GET"], include_in_schema=False)(page.endpoint)
+    for page in (*routes(gateway), *pages.routes(gateway)):
+        server.custom_route(page.path, methods=sorted(page.methods or ()), include_in_schema=False)(page.endpoint)
     return server
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, get_type_hints
 
 import pydantic_core
+from fastmcp.apps.config import UI_EXTENSION_ID
 from fastmcp.server.dependencies import get_context
 from fastmcp.tools.base import InputRequiredToolResult, Tool, ToolResult
 from mcp.types import ElicitRequest, ElicitRequestURLParams, InputRequiredResult, TextContent, ToolAnnotations
@@ -22,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, Valida
 
 from gateway.accounts import CALLER
 from gateway.core import Gateway
-from schemas import InvalidRequest, OutcomeUnknown, ProviderDown, SchedulingError
+from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
 
 log = logging.getLogger(__name__)
@@ -36,12 +37,21 @@ CHANGE_EACH_TIME = CHANGE.model_copy(update={"idempotent_hint": False})
 
 
 @dataclass(frozen=True)
+class App:
+    """A page that some clients show beside an answer; `shown` is what it shows, as metadata of the answer."""
+
+    uri: str
+    shown: Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Spec:
     """A tool function: after the gateway its parameters are the arguments; its docstring is the description."""
 
     function: Callable[..., Awaitable[BaseModel]]
     title: str
     annotations: ToolAnnotations
+    app: "App | None" = None
 
     @property
     def name(self) -> str:
@@ -87,7 +97,9 @@ class GatewayTool(Tool):
 
     def to_mcp_tool(self, **overrides: Any) -> MCPTool:
         """As FastMCP does, without its bookkeeping in `_meta`: a model has to read it."""
-        return super().to_mcp_tool(**({"_meta": None} | overrides))
+        app = self._spec.app
+        meta = {"ui": {"resourceUri": app.uri}} if app else None
+        return super().to_mcp_tool(**({"_meta": meta} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         """The answer, or the failure, as a result. The only place where errors become results."""
@@ -105,7 +117,10 @@ class GatewayTool(Tool):
             advice = "Nothing was changed." if kind is ProviderDown else "Look before trying again."
             return failure(kind(f"The gateway failed ({type(error).__name__}); its log has more. {advice}"))
         # Both by pydantic in one go: FastMCP would walk the answer twice more.
-        return _result(pydantic_core.to_jsonable_python(answer, exclude_none=True))
+        result = _result(pydantic_core.to_jsonable_python(answer, exclude_none=True))
+        if self._spec.app is not None and get_context().client_supports_extension(UI_EXTENSION_ID):
+            result.meta = self._spec.app.shown(answer)
+        return result
 
     def _validated(self, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -125,7 +140,7 @@ class GatewayTool(Tool):
 
 def asking(error: SchedulingError, link: str | None) -> ToolResult | None:
     """The client asked to open the link for its user, where it can do that and was not asked already."""
-    if link is None:
+    if link is None or not isinstance(error, NotConnected):
         return None
     context = get_context()
     if context.request_context is None or context.input_responses is not None:

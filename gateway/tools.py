@@ -21,7 +21,8 @@ from gateway.answers import (
 )
 from gateway.core import Gateway
 from gateway.listing import Status
-from gateway.surface import ADD, ADD_EACH_TIME, CHANGE, CHANGE_EACH_TIME, READ, Spec, as_json
+from gateway.pages import app
+from gateway.surface import ADD, ADD_EACH_TIME, CHANGE, CHANGE_EACH_TIME, READ, App, Spec, as_json
 from schemas import Answer, BookingResponse, Email, Line, Prose
 from schemas.hours import DateChanges, WeeklyHours
 from schemas.text import ANSWER_LENGTH
@@ -32,11 +33,11 @@ F = TypeVar("F", bound=Callable[..., Awaitable[BaseModel]])
 TOOLS: list[Spec] = []
 
 
-def tool(title: str, annotations: ToolAnnotations) -> Callable[[F], F]:
+def tool(title: str, annotations: ToolAnnotations, app: App | None = None) -> Callable[[F], F]:
     """Register a function as a tool."""
 
     def register(function: F) -> F:
-        TOOLS.append(Spec(function, title, annotations))
+        TOOLS.append(Spec(function, title, annotations, app))
         return function
 
     return register
@@ -136,7 +137,7 @@ async def delete_event_type(gateway: Gateway, event_type_id: Id) -> EventTypeAns
     return await gateway.catalog.delete_event_type(event_type_id)
 
 
-@tool("Find free slots", READ)
+@tool("Find free slots", READ, App(app.URI, app.shown))
 async def find_slots(
     gateway: Gateway,
     event_type_ids: Names,

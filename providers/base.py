@@ -79,6 +79,8 @@ class Provider:
     """The service cannot move a booking: the gateway books anew and cancels, instead of `reschedule_booking`."""
     offers_own_time: ClassVar[bool] = True
     """`find_slots` counts the time of the booking to be moved as free."""
+    guest_page: ClassVar[bool] = False
+    """The service has no page where guests book: the gateway's own stands in, instead of `create_scheduling_link`."""
     only_emulated: ClassVar[bool] = False
     """This adapter was only ever run against an emulator of the service."""
     limits: ClassVar[tuple[str, ...]] = ()

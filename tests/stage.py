@@ -77,6 +77,7 @@ class Stage:
         """The gateway as a new process has it: the same file and database."""
         transport = httpx2.ASGITransport(app=self._app)
         self.gateway = Gateway(self.config, clock=self.clock, transport=transport)
+        self.gateway.connecting.url = "https://gateway.example"
         return self.gateway
 
     def event_type(self, kind: str) -> str:

@@ -48,13 +48,14 @@ MAY_IMPORT = {
 MAY_IMPORT_LATE = {
     "schemas": {"email_validator"},
     "providers": {"google", "cryptography", "fastmcp", "mcp", "mcp_types"},
+    "gateway": {"jinja2", "icalendar"},
 }
-COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator", "google"}
+COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator", "google", "jinja2", "icalendar"}
 
 # What lies in `providers` and is no adapter.
 SHARED = {
-    *("__init__", "auth", "base", "clock", "hosted", "keys", "oauth", "own", "own_store", "pace", "places", "rest"),
-    *("slots", "storage", "upstream", "vault"),
+    *("__init__", "auth", "base", "bridge", "clock", "hosted", "keys", "oauth", "own", "own_store", "pace", "places"),
+    *("rest", "slots", "storage", "upstream", "vault"),
 }
 
 REGISTERED = [PROVIDERS[name][via] for name in PROVIDERS for via in PROVIDERS[name]]
@@ -275,6 +276,9 @@ def test_an_operation_is_either_a_gap_or_a_method(adapter: type[Provider]) -> No
     if adapter.rebooks:  # then the gateway does it
         assert Feature.RESCHEDULE_BOOKING in adapter.caveats
         gaps.add(Feature.RESCHEDULE_BOOKING)
+    if adapter.guest_page:
+        assert Feature.CREATE_SCHEDULING_LINK in adapter.caveats
+        gaps.add(Feature.CREATE_SCHEDULING_LINK)
     assert own_methods(adapter) == set(OPERATIONS) - gaps
 
 

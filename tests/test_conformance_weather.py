@@ -219,14 +219,6 @@ async def test_a_change_of_hours_is_looked_up(agent: Agent, stage: Stage, lost: 
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
 
 
-@behaviour(Feature.CREATE_SCHEDULING_LINK)
-async def test_a_link_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
-    stage.world.failures = OnWrites(stage, Lost())
-    with pytest.raises(OutcomeUnknown):
-        await agent.create_scheduling_link(event_type_id=stage.intro)
-    assert stage.world.links == [("intro", True)]
-
-
 @behaviour(Feature.RESPOND_CONFIRM, Feature.RESPOND_DECLINE)
 @pytest.mark.parametrize(("response", "status"), [("confirm", "confirmed"), ("decline", "declined")])
 @happens_or_not

@@ -17,7 +17,10 @@ from tests.world import BEGIN, TEN
 APART = [name for name in WIRED if STAGES[name].keeps_event_types]
 NOTING = [name for name in WIRED if STAGES[name].keeps_no_shows]
 
+LINKING = [name for name in WIRED if not STAGES[name].adapter.guest_page]
+
 with_event_types = pytest.mark.parametrize("stage", APART, indirect=True)
+with_links = pytest.mark.parametrize("stage", LINKING, indirect=True)
 with_no_shows = pytest.mark.parametrize("stage", NOTING, indirect=True)
 
 pytestmark = [
@@ -91,6 +94,15 @@ async def test_whether_a_guest_came_is_looked_up(agent: Agent, stage: Stage, los
     assert noted["attendees"][0]["no_show"] is True
     assert [each.no_show for each in await stage.appointments()] == [True]
     assert len(stage.world.writes) == (1 if isinstance(lost, Lost) else 2)
+
+
+@with_links
+@behaviour(Feature.CREATE_SCHEDULING_LINK)
+async def test_a_link_whose_answer_is_lost_is_unknown(agent: Agent, stage: Stage) -> None:
+    stage.world.failures = OnWrites(stage, Lost())
+    with pytest.raises(OutcomeUnknown):
+        await agent.create_scheduling_link(event_type_id=stage.intro)
+    assert stage.world.links == [("intro", True)]
 
 
 class Paths(deque[Any]):

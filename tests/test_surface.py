@@ -196,7 +196,8 @@ async def test_an_id_of_nothing_or_of_something_else_is_not_found(
         await getattr(local_agent, tool)(**arguments)
 
 
-async def test_an_error_is_text_and_fields_alike(local_agent: Agent) -> None:
+async def test_an_error_is_text_and_fields_alike(local: LocalStage, local_agent: Agent) -> None:
+    local.gateway.connecting.url = None
     result = await local_agent.client.call_tool(
         "create_scheduling_link", {"event_type_id": INTRO}, raise_on_error=False
     )

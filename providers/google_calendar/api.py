@@ -54,9 +54,10 @@ class GoogleCalendarApi(GoogleHolds):
     gaps = {
         Feature.UPDATE_SCHEDULE: "set working_hours in the gateway's configuration, or in Google Calendar's settings.",
         Feature.UPDATE_SCHEDULE_DATES: "block single dates with an event in Google Calendar.",
-        Feature.CREATE_SCHEDULING_LINK: "booking pages have no API; find a slot and book it for the guest.",
     }
+    guest_page = True
     caveats = {
+        Feature.CREATE_SCHEDULING_LINK: "a page of the gateway's own, there while it is served over HTTP.",
         Feature.FIND_SLOTS: "within working_hours of the configuration, else of the calendar, else Monday to Friday 9 "
         "to 17.",
         Feature.LIST_BOOKINGS: "events with other people; where no time is given, of two years back and ahead.",

@@ -52,9 +52,10 @@ class Local(Provider):
     title = "Embedded calendar"
     gaps = {
         Feature.RESPOND_TENTATIVE: "a booking is confirmed or declined here; use one of those.",
-        Feature.CREATE_SCHEDULING_LINK: "there is no page for guests yet; find a slot and book it for the guest.",
     }
+    guest_page = True
     caveats = {
+        Feature.CREATE_SCHEDULING_LINK: "a page of the gateway's own, there while it is served over HTTP.",
         Feature.CREATE_BOOKING: "no e-mail is sent; tell the guest yourself.",
         Feature.CANCEL_BOOKING: "no e-mail is sent; tell the guest yourself.",
         Feature.RESCHEDULE_BOOKING: "no e-mail is sent, and the reason is not kept; tell the guest yourself.",

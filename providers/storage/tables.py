@@ -6,7 +6,7 @@ migration (`migrations/versions`) and a new `HEAD`.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, text
 
-HEAD = "0004"
+HEAD = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -122,6 +122,33 @@ kept_events = Table(
     Column("private", JSON, nullable=False),
     Column("cancelled", JSON(none_as_null=True), nullable=True),
 )
+
+# Links to a page of ours where guests book. The id is the hash of what the link has in it: no row makes a link.
+links = Table(
+    "links",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("account", String(32), nullable=False),
+    Column("event_type_id", String(300), nullable=False),
+    Column("single_use", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=True),
+    Column("used_by", String(64), nullable=True),
+    Column("revoked", BigInteger, nullable=True),
+)
+
+# What a guest's own link leads to, by the hash of what it has in it.
+guests = Table(
+    "guests",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("link", String(64), nullable=False),
+    Column("account", String(32), nullable=False),
+    Column("booking_id", String(300), nullable=False),
+    Column("time_zone", String(64), nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+Index("ix_guests_link", guests.c.link, guests.c.created)
 
 # What must stay secret (`providers.vault`), encrypted. Names are hashes: some are secrets themselves.
 vault = Table(
