@@ -5,8 +5,10 @@ import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from socket import socket
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
@@ -20,11 +22,11 @@ from starlette.routing import Route
 
 from gateway.checking import show
 from gateway.config import Config, ConfigError
-from gateway.connect_pages import page
 from gateway.connecting import CALLBACK, TICKET
 from gateway.core import Gateway
+from gateway.pages.shown import ROUTES, message
 from gateway.serving import listen
-from schemas import NotConnected, SchedulingError
+from schemas import InvalidRequest, NotConnected, SchedulingError
 
 
 def connect(config: Config, account: str, *, port: int, browser: bool) -> int:
@@ -42,18 +44,17 @@ def disconnect(config: Config, account: str) -> int:
 
 async def _connect(config: Config, account: str, port: int, browser: bool) -> int:
     console = Console(highlight=False, soft_wrap=True)
-    gateway = Gateway(config)
-    with listen("127.0.0.1", port) as listener:
-        await _opened(gateway, account)
+    with _listening(port) as listeners:
+        gateway = await _opened(config, account)
         try:
-            gateway.connecting.url = f"http://localhost:{listener.getsockname()[1]}"
-            consent = _Consent(gateway)
+            gateway.connecting.url = f"http://localhost:{port}"
+            consent = _Consent(gateway, console)
             address = await consent.begin(account)
             server = uvicorn.Server(
                 uvicorn.Config(consent.app, log_config=None, access_log=False, lifespan="off", ws="none")
             )
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
+                tasks.start_soon(server.serve, listeners)
                 try:
                     await _asked(console, consent, account, address, browser=browser)
                 finally:
@@ -62,10 +63,9 @@ async def _connect(config: Config, account: str, port: int, browser: bool) -> in
                 raise consent.error
             if not consent.over.is_set():
                 raise NotConnected("Nobody consented in time. Run the command again.", account=account)
-            answers = (await gateway.catalog.list_accounts()).accounts
+            [answer] = (await gateway.catalog.list_accounts()).accounts
         finally:
             await gateway.close()
-    [answer] = [each for each in answers if each.account == account]
     show(console, answer)
     return 0 if answer.state == "ready" else 1
 
@@ -86,38 +86,53 @@ async def _asked(console: Console, consent: "_Consent", account: str, address: s
 class _Consent:
     """One consent: begun here, and finished by the browser or by what was pasted."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, console: Console) -> None:
+        self._gateway, self._console = gateway, console
         # Whoever finishes it has the link, and the link was shown here alone.
         self._holder = secrets.token_urlsafe(32)
+        self._state = ""
         self.over = anyio.Event()
         self.error: SchedulingError | None = None
-        self.app = Starlette(routes=[Route(CALLBACK, self._callback, methods=["GET"])])
+        self.app = Starlette(routes=[Route(CALLBACK, self._callback, methods=["GET"]), *ROUTES])
         self._finishing: set[asyncio.Task[object]] = set()
 
     async def begin(self, account: str) -> str:
-        return await self._gateway.connecting.begin(account, self._holder)
+        address = await self._gateway.connecting.begin(account, self._holder)
+        self._state = dict(parse_qsl(urlsplit(address).query))["state"]
+        return address
 
     async def finish(self, answer: dict[str, str]) -> SchedulingError | None:
         """How it went. An answer to something else ends nothing: it may be anybody's."""
+        if not self._state or answer.get("state") != self._state:
+            return InvalidRequest("That is no answer to the sign-in that was begun here, or it came before.")
+        self._state = ""  # it is good once
         try:
             await self._gateway.connecting.finish(answer, self._holder)
-        except NotConnected as error:
-            self.error = error
         except SchedulingError as error:
-            return error
-        self.over.set()
+            self.error = error
+        finally:
+            self.over.set()
         return self.error
 
     def pasted(self, line: str) -> None:
-        task = asyncio.ensure_future(self.finish(dict(parse_qsl(urlsplit(line.strip()).query))))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        if line.strip():
+            task = asyncio.ensure_future(self._take(line))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _take(self, line: str) -> None:
+        try:
+            answer = dict(parse_qsl(urlsplit(line.strip()).query))
+        except ValueError:
+            answer = {}
+        error = await self.finish(answer)
+        if error is not None and not self.over.is_set():
+            self._console.print(f"{error.message} Paste the whole address that the browser ends at.")
 
     async def _callback(self, request: Request) -> Response:
         if (error := await self.finish(dict(request.query_params))) is not None:
-            return page("This did not work", error.message, 400)
-        return page("Connected", "You can close this window and go back to the terminal.")
+            return message("This did not work", error.message, 400)
+        return message("Connected", "You can close this window and go back to the terminal.", 200)
 
 
 def _read_lines(loop: asyncio.AbstractEventLoop, take: Callable[[str], None]) -> None:
@@ -131,25 +146,46 @@ def _read_lines(loop: asyncio.AbstractEventLoop, take: Callable[[str], None]) ->
 
 
 async def _disconnect(config: Config, account: str) -> int:
-    gateway = Gateway(config)
-    await _opened(gateway, account)
+    gateway = await _opened(config, account)
     try:
-        was_told = await gateway.connecting.client(account).disconnect()
+        client = gateway.connecting.client(account)
+        was_connected, was_told = await client.is_connected(), await client.disconnect()
     finally:
         await gateway.close()
+    console = Console(highlight=False, soft_wrap=True)
+    if not was_connected and not was_told:
+        console.print(
+            f"{account} was not connected. Nothing was revoked at the service; whatever was kept is forgotten."
+        )
+        return 0
     vendor = "revoked at the service" if was_told else "not revoked at the service: remove the app in its settings"
-    Console(highlight=False, soft_wrap=True).print(
-        f"{account} is disconnected. The consent is forgotten here, and {vendor}."
-    )
+    console.print(f"{account} is disconnected. The consent is forgotten here, and {vendor}.")
     return 0
 
 
-async def _opened(gateway: Gateway, account: str) -> None:
-    if account not in gateway.config.accounts:
-        raise ConfigError([f"there is no account {account}; the accounts are {', '.join(gateway.config.accounts)}"])
+@contextmanager
+def _listening(port: int) -> Iterator[list[socket]]:
+    """At each address that `localhost` may be to a browser: another program at one of them would get the consent."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(listen("127.0.0.1", port))]
+        try:
+            listen("::1", 0).close()
+        except SchedulingError:
+            pass  # this machine has no IPv6
+        else:
+            listeners.append(stack.enter_context(listen("::1", port)))
+        yield listeners
+
+
+async def _opened(config: Config, account: str) -> Gateway:
+    """A gateway with that account alone."""
+    if account not in config.accounts:
+        raise ConfigError([f"there is no account {account}; the accounts are {', '.join(config.accounts)}"])
+    gateway = Gateway(config.model_copy(update={"accounts": {account: config.accounts[account]}}))
     await gateway.open()
     try:
         gateway.connecting.client(account)
     except SchedulingError as error:
         await gateway.close()
         raise ConfigError([error.message]) from None
+    return gateway

@@ -1,26 +1,22 @@
 """The pages of connecting: where a link begins, and where the vendor sends the browser back to."""
 
 from collections.abc import Awaitable, Callable
-from html import escape
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from gateway.connecting import CALLBACK, DOCUMENT, START, TICKET
+from gateway.connecting import CALLBACK, DOCUMENT, START, TICKET, account_of
 from gateway.core import Gateway
+from gateway.pages.shown import HEADERS, message
 from schemas import SchedulingError
 
 HOLDER = "connecting"
-"""The cookie that tells whether it is the same browser."""
+"""The cookie, one for each account, that tells whether it is the same browser."""
 
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-}
-STYLE = "body{font:1rem/1.5 system-ui;max-width:32rem;margin:15vh auto;padding:0 1rem}:root{color-scheme:light dark}"
+AHEAD = ("sec-purpose", "purpose", "x-moz")
+"""Headers by which a browser says that it only looks ahead."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -28,14 +24,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 def routes(gateway: Gateway) -> list[Route]:
     async def start(request: Request) -> Response:
         await gateway.open()
-        account, ticket = request.path_params["account"], request.query_params.get("ticket", "")
+        account, ticket = request.url.path.rpartition("/")[2], request.query_params.get("ticket", "")
         address, holder = await gateway.connecting.start(account, ticket)
         answer = RedirectResponse(address, 302, headers=HEADERS)
         answer.set_cookie(
-            HOLDER,
+            f"{HOLDER}-{account}",
             holder,
             max_age=int(TICKET.total_seconds()),
-            path=START,
+            path=cookie_path(gateway),
             httponly=True,
             samesite="lax",
             secure=(gateway.connecting.url or "").startswith("https://"),
@@ -43,8 +39,17 @@ def routes(gateway: Gateway) -> list[Route]:
         return answer
 
     async def callback(request: Request) -> Response:
+        if "ticket" in request.query_params:  # an account may be called so
+            return await start(request)
         await gateway.open()
-        return await finished(gateway, request, request.cookies.get(HOLDER, ""))
+        answer = dict(request.query_params)
+        holder = request.cookies.get(f"{HOLDER}-{account_of(answer)}", "")
+        account = await gateway.connecting.finish(answer, holder)
+        who = await gateway.connecting.greeted(account)
+        accounts = (f"{urlsplit(gateway.connecting.url or '').path}/accounts", "All accounts")
+        connected = message(f"{account} is connected", f"{who} You can close this window.", 200, accounts)
+        connected.delete_cookie(f"{HOLDER}-{account}", path=cookie_path(gateway))
+        return connected
 
     async def document(request: Request) -> Response:
         from providers.oauth import client_document
@@ -59,26 +64,20 @@ def routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-async def finished(gateway: Gateway, request: Request, holder: str) -> Response:
-    account = await gateway.connecting.finish(dict(request.query_params), holder)
-    answer = page(f"{account} is connected", "You can close this window.")
-    answer.delete_cookie(HOLDER, path=START)
-    return answer
+def cookie_path(gateway: Gateway) -> str:
+    """Where a browser finds these pages, be it below a path of a proxy's."""
+    return f"{urlsplit(gateway.connecting.url or '').path}{START}"
 
 
 def told(handler: Handler) -> Handler:
-    """What fails is said on a page."""
+    """What fails is said on a page. Whoever only looks at a link is told nothing, and uses nothing up."""
 
     async def handle(request: Request) -> Response:
+        if request.method == "HEAD" or any("prefetch" in request.headers.get(name, "") for name in AHEAD):
+            return Response(status_code=503, headers=HEADERS)
         try:
             return await handler(request)
         except SchedulingError as error:
-            return page("This did not work", error.message, 400)
+            return message("This did not work", error.message, 400)
 
     return handle
-
-
-def page(title: str, text: str, status: int = 200) -> HTMLResponse:
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    body = f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1><p>{escape(text)}</p></html>"
-    return HTMLResponse(head + body, status, headers=HEADERS)

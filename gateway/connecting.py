@@ -4,11 +4,13 @@ A link is good once and for minutes, and the browser that opens it is the one th
 all this is in the vault.
 """
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from gateway.accounts import reading
 from providers import Provider
 from schemas import InvalidRequest, NotConnected, SchedulingError
 
@@ -48,8 +50,8 @@ class Connecting:
         return f"{self.url}{START}/{account}?ticket={ticket}"
 
     async def explained(self, error: SchedulingError, caller: str) -> str | None:
-        """The link for an account that a call failed for want of; the error says it too."""
-        if not isinstance(error, NotConnected) or error.account is None:
+        """The link for an account whose consent a call failed for want of; the error says it too."""
+        if not is_curable(error) or error.account is None:
             return None
         try:
             link = await self.link(error.account, caller)
@@ -66,13 +68,14 @@ class Connecting:
 
         Raises InvalidRequest for a ticket that is not good (any more).
         """
-        taken = await self._gateway.vault.take("ticket", ticket)
-        if taken is None or taken["account"] != account:
-            raise InvalidRequest(
-                "This link is not good any more: each is good once, for ten minutes. Ask for a new one."
-            )
-        holder = secrets.token_urlsafe(32)
-        return await self.begin(account, holder), holder
+        vault = self._gateway.vault
+        known, holder = await vault.get("ticket", ticket), secrets.token_urlsafe(32)
+        if known is not None and known["account"] == account:
+            # Taken afterwards: where the vendor is down the link is still good.
+            address = await self.begin(account, holder)
+            if await vault.take("ticket", ticket) is not None:
+                return address, holder
+        raise InvalidRequest("This link is not good any more: each is good once, for ten minutes. Ask for a new one.")
 
     async def begin(self, account: str, holder: str) -> str:
         """The address of the consent."""
@@ -86,14 +89,38 @@ class Connecting:
 
         Raises InvalidRequest for an answer to nothing that was begun, NotConnected if there was no consent.
         """
-        from providers.oauth import OAuthClient
-
-        account = OAuthClient.account_of(answer.get("state", ""))
+        account = account_of(answer)
         if account not in self._gateway.accounts:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self.client(account).finish(answer, holder)
-        self._gateway.accounts[account].forget()
         return account
+
+    async def greeted(self, account: str) -> str:
+        """Who is signed in now, in a sentence; whoever was before is not remembered."""
+        provider = self._gateway.accounts[account]
+        provider.forget()
+        try:
+            who = await reading(provider, provider.whoami())
+        except SchedulingError as error:
+            return f"It does not work yet: {error.message}"
+        return f"It is signed in as {', '.join(filter(None, (who.name, who.email))) or 'someone without a name'}."
+
+    async def close(self) -> None:
+        """Let what is under way come to its end: a token that was brought and not kept is lost."""
+        clients = filter(None, map(consent_of, self._gateway.accounts.values()))
+        await asyncio.gather(*(client.close() for client in clients))
+
+
+def is_curable(error: SchedulingError) -> bool:
+    """Whether a consent, or a wider one, would help."""
+    return isinstance(error, NotConnected) or "missing_scopes" in (error.details or {})
+
+
+def account_of(answer: Mapping[str, str]) -> str:
+    """Whose sign-in an answer would finish; what it says is not checked."""
+    from providers.oauth import OAuthClient
+
+    return OAuthClient.account_of(answer.get("state", ""))
 
 
 def consent_of(provider: Provider) -> "OAuthClient | None":

@@ -5,7 +5,6 @@ placed into a tool's arguments here, and the tool's answer is given back as the 
 service share the mapping, the retries, the pace and the names of failures.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,11 +13,8 @@ import httpx2
 
 from providers.base import AccountConfig, Services
 from providers.rest import RestProvider, Url, said
-from providers.upstream import Told, Tools, ToolsChanged, Upstream
+from providers.upstream import STATED, Told, Tools, ToolsChanged, Upstream
 from schemas import Unsupported
-
-# How some servers put the API's answer into a text: "HTTP error 404: Not Found - {...}".
-STATED = re.compile(rb"[^{]{0,40}?\b([45]\d\d)\b")
 
 
 class HostedConfig(AccountConfig):

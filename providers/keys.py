@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from schemas import ProviderDown
 
 if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
+    from cryptography.fernet import Fernet
 
 HOW_TO_MAKE_ONE = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
 
@@ -35,47 +35,61 @@ class KeyRing:
     """Encrypts with the newest key, decrypts with any.
 
     Without a `given` one, the key in `file`, which is made when something is first encrypted: a ring that is never
-    used leaves nothing behind.
+    used leaves nothing behind. Without a file either nothing can be encrypted.
     """
 
-    def __init__(self, given: SecretStr | None, file: Path) -> None:
+    def __init__(self, given: SecretStr | None, file: Path | None) -> None:
         self._given = given
         self._file = file
-        self._known: MultiFernet | None = None
+        self._known: list[Fernet] = []
 
     async def encrypt(self, data: bytes, at: int) -> str:
         """The data as a Fernet token made at that second of the epoch. Raises ProviderDown if there can be no key."""
-        keys = await self._keys(make=True)
-        assert keys is not None  # noqa: S101 - for the type checker
-        return keys.encrypt_at_time(data, at).decode()
+        from cryptography.fernet import MultiFernet
+
+        return MultiFernet(await self._keys(make=True)).encrypt_at_time(data, at).decode()
 
     async def decrypt(self, token: str) -> bytes | None:
         """What was encrypted; None if it was with a key that is not here, or if it was changed."""
-        from cryptography.fernet import InvalidToken
+        if (data := _decrypted(await self._keys(make=False), token)) is not None or self._given is not None:
+            return data
+        # Another process may have made a new key since, for one that was lost here.
+        found = await self._read(make=False)
+        if (data := _decrypted(found, token)) is not None:
+            self._known = [*found, *self._known]
+        return data
 
-        keys = await self._keys(make=False)
-        if keys is None:
-            return None
-        try:
-            return keys.decrypt(token.encode())
-        except InvalidToken:
-            return None
-
-    async def _keys(self, *, make: bool) -> "MultiFernet | None":
-        if self._known is None:
-            # Imported here: only accounts that were connected in a browser need it.
-            from cryptography.fernet import Fernet, MultiFernet
-
-            if self._given is not None:
-                keys = listed(self._given.get_secret_value())
-            else:
-                keys = await anyio.to_thread.run_sync(partial(_in_file, self._file, make=make))
-            self._known = MultiFernet([Fernet(key) for key in keys]) if keys else None
+    async def _keys(self, *, make: bool) -> "list[Fernet]":
+        self._known = self._known or await self._read(make=make)
         return self._known
 
+    async def _read(self, *, make: bool) -> "list[Fernet]":
+        # Imported here: only accounts that were connected in a browser need it.
+        from cryptography.fernet import Fernet
 
-def _in_file(file: Path, *, make: bool) -> list[str]:
+        if self._given is not None:
+            keys = listed(self._given.get_secret_value())
+        else:
+            keys = await anyio.to_thread.run_sync(partial(_in_file, self._file, make=make))
+        return [Fernet(key) for key in keys]
+
+
+def _decrypted(keys: "list[Fernet]", token: str) -> bytes | None:
+    from cryptography.fernet import InvalidToken, MultiFernet
+
+    try:
+        return MultiFernet(keys).decrypt(token.encode()) if keys else None
+    except InvalidToken:
+        return None
+
+
+def _in_file(file: Path | None, *, make: bool) -> list[str]:
     """The keys in that file, made if need be; none if there is no such file."""
+    if file is None:
+        if make:
+            what = "A sign-in is kept encrypted, and there is no key to encrypt it with. Set `storage.encryption_key`"
+            raise ProviderDown(f"{what}, the same for every gateway on this database; make one with: {HOW_TO_MAKE_ONE}")
+        return []
     try:
         if make and not file.exists():
             _make(file)

@@ -8,6 +8,7 @@ take no more requests. What seldom changes is kept for a while (`kept`), until a
 import math
 import re
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
@@ -43,6 +44,8 @@ KEEPING = (
     f"Who is signed in, event types and the like are remembered for {KEPT // timedelta(minutes=1)} minutes, or until a "
     f"write. A read is tried {ATTEMPTS} times and waits {LONGEST_WAIT:.0f} seconds at most for the service to take it."
 )
+# As many of the last tokens are known as may be under way at once while one takes another's place.
+TOKENS = 4
 TIMEOUT = httpx2.Timeout(10, read=30)
 
 # The request cannot have reached the service.
@@ -104,7 +107,9 @@ class RestProvider(Provider):
             transport=services.transport,
             timeout=TIMEOUT,
             verify=services.transport is not None or tls(),
+            event_hooks={"response": [self._note_token]},
         )
+        self._tokens = deque[str](maxlen=TOKENS)
         self._pace = Pace(self.clock)
         self._kept: dict[Hashable, tuple[datetime, Any]] = {}
         self._changes = 0
@@ -251,11 +256,17 @@ class RestProvider(Provider):
             message = f"{said} {advice}."
         return kind(message, account=self.account, retry_after=retry_after)
 
+    async def _note_token(self, response: httpx2.Response) -> None:
+        """What we signed in with, which no configuration has where somebody consented in a browser."""
+        token = response.request.headers.get("authorization", "").rpartition(" ")[2]
+        if token and token not in self._tokens:
+            self._tokens.append(token)
+
     def _safe(self, text: str) -> str:
         """In one line, bounded, without secrets: a service may echo what it was sent."""
         # In this order: taking a control out of its middle could make a secret whole.
         text = " ".join(str(shown(text)).split())
-        for secret in self._hidden:
+        for secret in (*self._hidden, *self._tokens):
             text = text.replace(secret, "***")
         return text[:300].rstrip(" .")
 

@@ -7,30 +7,34 @@ called us is passed on. The tools are read from `tools/list` once, and again whe
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 import httpx2
 
-if TYPE_CHECKING:
-    from mcp_types import CallToolResult
+from providers.bridge import ENVELOPE, TRIP, Bridge, Trip, object_of
 
 # When an answer is given up that never comes though HTTP went well; the HTTP client's own limits come first.
 LONGEST = 60.0
 # JSON-RPC: no such method, wrong arguments, and an answer that is no JSON.
 UNKNOWN, REFUSED, UNREADABLE = -32601, -32602, -32700
 # What servers say of a call that they did not begin, in words of their own rather than an API's JSON.
+# They are looked for before the first brace alone, and not behind an API's status: those are of what it says.
 CHANGED = re.compile(
     r"unknown tool|no such tool|tool .{1,80}not found|additional ?properties|invalid arguments|input validation|"
     r"missing required|(unexpected|unknown|unrecogni[sz]ed) (keyword )?(argument|key|name|parameter|field|property)",
     re.IGNORECASE,
 )
-KEPT_HEADERS = ("content-type", "mcp-session-id")
-OWN_HEADERS = ("host", "content-length", "connection", "accept-encoding", "user-agent")
+# How some servers put the API's answer into a text: "HTTP error 404: Not Found - {...}". Other numbers are no status.
+STATED = re.compile(rb"(?:[^{]{0,120}?\b(?:http|status|code|error)\W{1,3})?([45]\d\d)\b", re.IGNORECASE)
+# Statuses that say something of us; any other below 500 says that this is no such server, or not for us to speak to.
+SAYING = (401, 403, 429)
+ABSENT = (404, 405, 410)
+# What SDKs say with HTTP 400 of a session that they have forgotten. (modelcontextprotocol/python-sdk#1004, 2026-11)
+NO_SESSION = re.compile(r"session.?id", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +77,8 @@ class NotSent(httpx2.ConnectError):
         self.why = why
 
 
-@dataclass(slots=True)
-class Trip:
-    """How the HTTP requests of one call fared."""
-
-    answer: httpx2.Response | None = None
-    error: Exception | None = None
-
-    @property
-    def refused(self) -> httpx2.Response | None:
-        return self.answer if self.answer is not None and not self.answer.is_success else None
-
-
-_TRIP: ContextVar[Trip | None] = ContextVar("trip", default=None)
-
-
-class Bridge(httpx2.AsyncBaseTransport):
-    """Sends what the MCP client sends through `http`, and notes how it fared. Never raises: an exception here would end
-    the connection for every other call on it."""
-
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if request.method == "GET":
-            return httpx2.Response(405, request=request)  # a stream of notices, of which we want none
-        trip = _TRIP.get() or Trip()
-        headers = {name: value for name, value in request.headers.items() if name not in OWN_HEADERS}
-        trip.answer, trip.error = None, None
-        try:
-            answer = await self._http.request(
-                request.method, request.url, headers=headers, content=await request.aread()
-            )
-        except Exception as error:
-            trip.error = error
-            return httpx2.Response(502, request=request)
-        trip.answer = answer
-        if answer.is_redirect:
-            return httpx2.Response(502, request=request)
-        kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
-        return httpx2.Response(answer.status_code, headers=kept, content=answer.content, request=request)
+class Unreadable(httpx2.DecodingError):
+    """The server answered, and what cannot be told."""
 
 
 @dataclass(slots=True)
@@ -131,6 +97,8 @@ class Upstream:
         self._bridge = Bridge(http)
         self._connection: _Connection | None = None
         self._connecting = anyio.Lock()
+        self._failed: httpx2.Response | NotSent | None = None
+        self._failures = 0
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -163,7 +131,7 @@ class Upstream:
                 connection.calls -= 1
                 if connection.is_stale and not connection.calls:
                     await _close(connection.client)
-        raise changed or NotSent("the MCP session ended twice")
+        raise NotSent("the MCP session ended, or its tools changed, twice")
 
     def _leave(self, connection: _Connection) -> None:
         """Speak over another connection from now on; calls under way end on this one."""
@@ -173,31 +141,51 @@ class Upstream:
 
     async def _connected(self) -> _Connection | httpx2.Response:
         """The connection, or how the server refused one."""
+        failures = self._failures
         async with self._connecting:
             if self._connection is not None and self._connection.client.is_connected():
                 return self._connection
-            # Imported on first use: it would add a third to the start (2026-11).
-            from fastmcp import Client
-            from fastmcp.client.transports import StreamableHttpTransport
-
-            transport = StreamableHttpTransport(self._url, httpx_client_factory=cast(Any, self._client))
-            client: Any = Client(transport, timeout=LONGEST, init_timeout=LONGEST)
-            trip = Trip()
-            before = _TRIP.set(trip)
+            if self._failures != failures and self._failed is not None:
+                # Tried while we waited. If each of many waited in vain for itself, the last would for minutes.
+                if isinstance(self._failed, NotSent):
+                    raise NotSent(self._failed.why)
+                return self._failed
             try:
-                await client.__aenter__()
-                tools = {tool.name: Tool(tool.name, tool.input_schema) for tool in await client.list_tools()}
-            except Exception as error:
-                await _close(client)
-                if trip.error is not None and not isinstance(trip.error, httpx2.HTTPError):
-                    raise trip.error from None
-                if trip.refused is not None and trip.refused.status_code < 500 and not trip.refused.is_redirect:
-                    return trip.refused
-                raise NotSent(f"no MCP connection: {_why(trip, error)}") from None
-            finally:
-                _TRIP.reset(before)
-            self._connection = _Connection(client, tools)
-            return self._connection
+                connected = await self._connect()
+            except NotSent as error:
+                self._failed, self._failures = error, self._failures + 1
+                raise
+            if isinstance(connected, httpx2.Response):
+                self._failed, self._failures = connected, self._failures + 1
+            else:
+                self._connection = connected
+            return connected
+
+    async def _connect(self) -> _Connection | httpx2.Response:
+        # Imported on first use: it would add a third to the start (2026-11).
+        from fastmcp import Client
+        from fastmcp.client.transports import StreamableHttpTransport
+
+        transport = StreamableHttpTransport(self._url, httpx_client_factory=cast(Any, self._client))
+        client: Any = Client(transport, timeout=LONGEST, init_timeout=LONGEST)
+        trip = Trip()
+        before = TRIP.set(trip)
+        try:
+            await client.__aenter__()
+            tools = {tool.name: Tool(tool.name, tool.input_schema) for tool in await client.list_tools()}
+        except Exception as error:
+            await _close(client)
+            if trip.error is not None and not isinstance(trip.error, httpx2.HTTPError):
+                raise trip.error from None
+            if trip.refused is not None and trip.refused.status_code in SAYING:
+                return trip.refused
+            raise NotSent(f"no MCP connection: {_why(trip, error)}") from None
+        except BaseException:  # whoever asked has gone; nobody else knows of this connection
+            await _close(client)
+            raise
+        finally:
+            TRIP.reset(before)
+        return _Connection(client, tools)
 
     async def _ask(self, connection: _Connection, name: str, arguments: dict[str, Any]) -> Told:
         import mcp_types as types
@@ -205,7 +193,7 @@ class Upstream:
 
         params = types.CallToolRequestParams(name=name, arguments=arguments)
         trip = Trip()
-        before = _TRIP.set(trip)
+        before = TRIP.set(trip)
         try:
             # Not `call_tool`: it holds answers to the server's output schema, and one field amiss would hide a booking.
             result = await connection.client.session.send_request(
@@ -214,26 +202,28 @@ class Upstream:
         except MCPError as error:
             if trip.error is not None:
                 raise trip.error from None
-            if (refused := trip.refused) is not None:
-                if refused.status_code == 404 and connection.client.transport.get_session_id():
-                    raise _SessionGone from None
-                return Told(name, b"", refused=refused)
+            if trip.refused is not None:
+                return _refused(connection, name, arguments, trip.refused)
+            if trip.answer is None:  # it took too long, or the connection ended
+                self._leave(connection)
+                raise httpx2.ReadError(error.message) from None
             if error.code in (UNKNOWN, REFUSED):
                 raise ToolsChanged(name, arguments) from None
-            if error.code == UNREADABLE and trip.answer is not None:
-                return Told(name, trip.answer.content)
+            if error.code == UNREADABLE:
+                raise Unreadable("no JSON-RPC") from None
             return Told(name, _bytes(error.message), is_error=True)
         except (ValueError, RuntimeError) as error:
             if trip.error is not None:
                 raise trip.error from None
             if trip.answer is None:
                 raise NotSent(f"the MCP connection was lost ({_name(error)})") from None
-            return Told(name, trip.answer.content)
+            raise Unreadable("no result of a tool") from None
         finally:
-            _TRIP.reset(before)
+            TRIP.reset(before)
         headers = trip.answer.headers if trip.answer is not None else {}
-        text = _text(result)
-        if result.is_error and not text.lstrip().startswith(b"{") and CHANGED.search(text.decode(errors="replace")):
+        text = _text(result.structured_content, [each.text for each in result.content if each.type == "text"])
+        words = text.partition(b"{")[0].decode(errors="replace")
+        if result.is_error and CHANGED.search(words) and not STATED.match(text):
             raise ToolsChanged(name, arguments)
         return Told(name, text, is_error=bool(result.is_error), headers=headers)
 
@@ -242,19 +232,47 @@ class Upstream:
 
 
 class _SessionGone(Exception):
-    """The server has forgotten the session (HTTP 404), and did nothing."""
+    """The server has forgotten the session, and did nothing."""
 
 
 async def _close(client: Any) -> None:
-    with suppress(Exception):  # it raises once more what ended the connection
+    # Whoever gave up waiting for a call still has to close what it used; closing raises what ended the connection.
+    with anyio.CancelScope(shield=True), suppress(Exception):
         await client.close()
 
 
-def _text(result: "CallToolResult") -> bytes:
+def _refused(connection: _Connection, name: str, arguments: dict[str, Any], refused: httpx2.Response) -> Told:
+    """What an HTTP error means. The server may say in it what it says otherwise with HTTP 200."""
+    said, status = object_of(refused.content), refused.status_code
+    if isinstance(result := said.get("result"), dict):  # (Google, 2026-09)
+        blocks = [each.get("text", "") for each in result.get("content") or () if isinstance(each, dict)]
+        content = _text(result.get("structuredContent"), blocks)
+        told = {name: value for name, value in refused.headers.items() if name not in ENVELOPE}
+        return Told(name, content, True, httpx2.Response(status, headers=told, content=content))
+    error = said.get("error")
+    code, message = (error.get("code"), str(error.get("message"))) if isinstance(error, dict) else (None, "")
+    if connection.client.transport.get_session_id() and (
+        status == 404 or (status == 400 and NO_SESSION.search(message))
+    ):
+        raise _SessionGone
+    if code in (UNKNOWN, REFUSED) and status not in SAYING:
+        raise ToolsChanged(name, arguments)
+    if status in ABSENT:  # of the server, whatever was asked for
+        raise NotSent(f"HTTP {status}")
+    return Told(name, b"", refused=refused)
+
+
+def _text(structured: Any, blocks: Sequence[str]) -> bytes:
     """The JSON that a tool answers with, in a field of its own or as text."""
-    if result.structured_content is not None:
-        return json.dumps(result.structured_content).encode()
-    return _bytes("".join(each.text for each in result.content if each.type == "text"))
+    if isinstance(structured, dict) and structured.keys() == {"result"}:
+        # What is no object is wrapped into one (FastMCP, 2026-11); so is an API's JSON that is passed on as text.
+        structured = structured["result"]
+    if isinstance(structured, str):
+        return _bytes(structured)
+    if structured is not None:
+        return json.dumps(structured).encode()
+    whole = (each for each in blocks if object_of(each)) if len(blocks) > 1 else ()
+    return _bytes(next(iter(whole), "".join(blocks)))
 
 
 def _bytes(text: str) -> bytes:

@@ -109,7 +109,7 @@ class Vault:
         if said is None:
             raise NotConnected(
                 f"The {kind} that is stored was encrypted with another key. "
-                "Set `storage.encryption_key` to the key it was made with, or connect again."
+                "Bring back the key it was made with (`storage.encryption_key`, or the .key file), or connect anew."
             )
         row = json.loads(said)
         if (row["kind"], row["name"]) != (kind, name):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,16 +15,21 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from cryptography.fernet import Fernet
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from mcp.types import ElicitResult
+from sqlalchemy import select
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import Config, ServerConfig, StorageConfig
+from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
 from gateway.server import build_server
 from gateway.serving import http_server, listen, own_url
 from providers import PROVIDERS
+from providers.storage.tables import journal
 from schemas import InvalidRequest, NotConnected
 from tests.agent import Agent
 from tests.emulators import calendly_mcp
@@ -36,6 +42,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
 BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
 WINDOW = {"start": MONDAY.isoformat(), "end": (MONDAY + timedelta(days=1)).isoformat()}
+OAUTH = {"provider": "calendly", "via": "mcp", "auth": {"type": "oauth"}}
 METADATA = {
     "authorization_servers": ["https://calendly.com/"],
     "scopes_supported": ["mcp:scheduling:write", "mcp:scheduling:read"],
@@ -56,21 +63,23 @@ class Office:
             self.world, let_in=lambda token: self.consent.holder(token) is not None, metadata=METADATA
         )
         self.network = httpx2.ASGITransport(hosts({"calendly.com": self.consent.app, "mcp.calendly.com": tools}))
-        account = PROVIDERS["calendly"]["mcp"].Config(
-            provider="calendly",
-            via="mcp",
-            auth={"type": "oauth"},  # type: ignore[call-arg]
-        )
-        home = PROVIDERS["local"]["api"].Config.model_validate({"provider": "local", "time_zone": "Europe/Berlin"})
-        self.config = Config(
-            accounts={"work": account, "home": home},
-            server=ServerConfig(port=0),
-            storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}"),
-        )
+        self.key_file = folder / "gateway.key"
+        self.config = self.configured(folder, work=OAUTH)
         self.gateway = self.restarted()
         self.url = ""
 
-    def restarted(self) -> Gateway:
+    def configured(self, folder: Path, key: str | None = None, **accounts: dict[str, Any]) -> Config:
+        """These accounts, and one that signs in by itself."""
+        accounts["home"] = {"provider": "local", "time_zone": "Europe/Berlin"}
+        made = {
+            name: PROVIDERS[each["provider"]][each.get("via", "api")].Config.model_validate(each)
+            for name, each in accounts.items()
+        }
+        storage = {"url": f"sqlite:///{folder / 'gateway.db'}", "encryption_key": key}
+        return Config(accounts=made, server=ServerConfig(port=0), storage=StorageConfig.model_validate(storage))
+
+    def restarted(self, config: Config | None = None) -> Gateway:
+        self.config = config or self.config
         self.gateway = Gateway(self.config, clock=self.clock, transport=self.network)
         return self.gateway
 
@@ -107,9 +116,9 @@ async def office(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield office
 
 
-async def link(agent: Agent) -> str:
+async def link(agent: Agent, account: str = "work") -> str:
     with pytest.raises(NotConnected) as caught:
-        await agent.list_event_types(account="work")
+        await agent.list_event_types(account=account)
     assert caught.value.details is not None
     url: str = caught.value.details["connect_url"]
     assert url in caught.value.message
@@ -215,9 +224,9 @@ async def test_pages_are_not_kept_hold_no_script_and_show_text_as_text(office: O
         ]
     for answer in answers:
         assert answer.status_code == 400
-        assert "<script" not in answer.text
+        assert "<script>" not in answer.text
         assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
@@ -269,6 +278,190 @@ async def test_an_account_that_signs_in_by_itself_is_not_connected(tmp_path: Pat
         office.gateway.connecting.client("home")
     assert await office.gateway.connecting.link("home", "local") is None
     await office.gateway.close()
+
+
+async def test_no_page_answers_to_the_name_of_another_host(office: Office) -> None:
+    """A name of somebody else's may lead here (DNS rebinding)."""
+    async with office.browser() as browser:
+        for path in ("/connect/work?ticket=x", CALLBACK, DOCUMENT, "/health", "/mcp"):
+            answer = await browser.get(f"{office.url}{path}", headers={"Host": "evil.example"})
+            assert answer.status_code == 421, path
+
+
+@pytest.mark.parametrize(
+    "ahead", [("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch"), ("x-moz", "prefetch")]
+)
+async def test_who_looks_ahead_does_not_use_a_link_up(office: Office, ahead: tuple[str, str]) -> None:
+    async with office.agent() as agent, office.browser() as browser:
+        url = await link(agent)
+        assert "location" not in (await browser.head(url, follow_redirects=False)).headers
+        assert "location" not in (await browser.get(url, headers=[ahead], follow_redirects=False)).headers
+        assert (await browser.get(url)).status_code == 200
+
+
+async def test_one_browser_may_connect_several_accounts_at_once(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    office.restarted(office.configured(tmp_path, work=OAUTH, callback=OAUTH))
+    async with office.open(), office.agent() as agent, office.browser() as browser:
+        begun = [
+            await browser.get(await link(agent, account), follow_redirects=False) for account in ("work", "callback")
+        ]
+        for each in begun:
+            assert (await browser.get(each.headers["location"])).status_code == 200
+        accounts = (await agent.list_accounts())["accounts"]
+    assert [each["state"] for each in accounts] == ["ready"] * 3
+
+
+@pytest.mark.parametrize("url", ["https://example.com/sched", "https://example.com/sched/"])
+async def test_behind_a_path_of_a_proxy_the_browser_that_began_can_finish(office: Office, url: str) -> None:
+    config = office.config.model_copy(update={"server": ServerConfig(port=0, public_url=url)})
+    with listen("127.0.0.1", 0) as listener:
+        assert own_url(config, listener) == "https://example.com/sched"
+        office.gateway.connecting.url = own_url(config, listener)
+    async with office.agent() as agent:
+        begin = await link(agent)
+    assert begin.startswith("https://example.com/sched/connect/work?")
+    async with office.browser() as browser:
+        begun = await browser.get(begin.replace("https://example.com/sched", office.url), follow_redirects=False)
+    assert "Path=/sched/connect" in begun.headers["set-cookie"]
+    assert "Secure" in begun.headers["set-cookie"]
+    assert office.consent.clients["client-1"]["redirect_uris"] == ["https://example.com/sched/connect/callback"]
+
+
+async def test_a_link_is_still_good_where_the_vendor_was_down(office: Office) -> None:
+    async with office.agent() as agent:
+        url = await link(agent)
+        whole, office.network.app = office.network.app, PlainTextResponse("down", 503)
+        page = await office.visit(url)
+        assert (page.status_code, "503" in page.text) == (400, True)
+        office.network.app = whole
+        assert (await office.visit(url)).status_code == 200
+
+
+async def test_the_page_says_who_signed_in_and_nobody_else_is_remembered(office: Office) -> None:
+    """Else whoever was tricked into the consent of another person would not see it."""
+    async with office.agent() as agent:
+        await office.visit(await link(agent))
+        await agent.list_event_types(account="work")
+        office.consent.withdraw()
+        office.consent.expire()
+        begin, asked = await link(agent), len(office.world.requests)
+        page = await office.visit(begin)
+        assert "signed in as" in page.text
+        assert ("GET", "/users/me") in office.world.requests[asked:]
+
+
+async def test_a_consent_that_was_withdrawn_is_said_by_a_call_and_mended_by_its_link(office: Office) -> None:
+    async with office.agent() as agent:
+        await office.visit(await link(agent))
+        await agent.list_event_types(account="work")
+        office.consent.withdraw()
+        with pytest.raises(NotConnected, match="scheduling-gateway connect work`") as caught:
+            await agent.list_bookings(account="work")
+        assert caught.value.details is not None
+        assert (await office.visit(caught.value.details["connect_url"])).status_code == 200
+        await agent.list_bookings(account="work")
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_without_the_key_an_account_is_not_connected_and_can_be_again(tmp_path: Path, given: bool) -> None:
+    office = Office(tmp_path)
+    keys = [Fernet.generate_key().decode() if given else None for _ in range(2)]
+    office.restarted(office.configured(tmp_path, keys[0], work=OAUTH))
+    async with office.open(), office.agent() as agent:
+        await office.visit(await link(agent))
+    if not given:
+        office.key_file.unlink()
+    office.restarted(office.configured(tmp_path, keys[1], work=OAUTH))
+    async with office.open(), office.agent() as agent:
+        work, home = (await agent.list_accounts())["accounts"]
+        assert (work["state"], home["state"]) == ("needs_connection", "ready")
+        assert "scheduling-gateway connect work`" in work["detail"]
+        assert (await office.visit(work["connect_url"])).status_code == 200
+        await agent.list_event_types(account="work")
+
+
+async def test_a_new_key_in_front_of_the_old_one_loses_nothing(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    office.restarted(office.configured(tmp_path, old, work=OAUTH))
+    async with office.open(), office.agent() as agent:
+        await office.visit(await link(agent))
+    for keys, hours in ((f"{new},{old}", 3), (new, 6)):  # what is renewed is encrypted with the newest
+        office.clock.advance(timedelta(hours=hours))
+        office.restarted(office.configured(tmp_path, keys, work=OAUTH))
+        async with office.open(), office.agent() as agent:
+            await agent.list_event_types(account="work")
+
+
+async def test_a_key_that_cannot_be_made_hides_no_other_account(office: Office) -> None:
+    office.key_file.mkdir()
+    async with office.agent() as agent:
+        work, home = (await agent.list_accounts())["accounts"]
+    assert (work["state"], "connect_url" in work, home["state"]) == ("needs_connection", False, "ready")
+
+
+async def test_a_stop_amid_a_renewal_loses_no_token(office: Office) -> None:
+    async with office.agent() as agent:
+        await office.visit(await link(agent))
+    office.clock.advance(timedelta(hours=3))
+    whole, reached, go_on = office.network.app, anyio.Event(), anyio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/oauth/token":
+            reached.set()
+            await go_on.wait()
+        await whole(scope, receive, send)
+
+    office.network.app = slow
+    client = office.gateway.connecting.client("work")
+    async with anyio.create_task_group() as callers:
+        callers.start_soon(client.token)
+        await reached.wait()
+        callers.cancel_scope.cancel()
+    async with anyio.create_task_group() as stopping:
+        stopping.start_soon(office.gateway.close)
+        await anyio.wait_all_tasks_blocked()
+        assert office.gateway.is_open, "the process would end"
+        go_on.set()
+    office.restarted()
+    async with office.open(), office.agent() as agent:
+        assert (await agent.list_event_types(account="work"))["event_types"]
+
+
+async def test_a_write_that_asked_for_a_consent_first_happens_once(office: Office) -> None:
+    async def consent(message: str, response_type: Any, params: Any, context: Any) -> ElicitResult:
+        assert (await office.visit(params.url)).status_code == 200
+        return ElicitResult(action="accept")
+
+    async with office.agent() as agent:
+        await office.visit(await link(agent))
+        [event_type, *_] = (await agent.list_event_types(account="work"))["event_types"]
+        [slot, *_] = (await agent.find_slots(event_type_ids=[event_type["id"]], **WINDOW))["slots"]
+    office.consent.withdraw()
+    asked = {"event_type_id": event_type["id"], "start": slot["start"], **BEN, "idempotency_key": "k"}
+    async with office.agent(elicitation_handler=consent) as agent:
+        booked = await agent.create_booking(**asked)
+        assert (await agent.create_booking(**asked))["id"] == booked["id"]
+    assert len(office.world.appointments) == 1
+    async with office.gateway.storage.read() as connection:
+        rows = await connection.execute(select(journal.c.outcome).order_by(journal.c.created))
+        assert [row.outcome for row in rows] == ["failed", "done"]
+
+
+async def test_a_client_that_goes_on_before_its_user_is_not_asked_again(office: Office) -> None:
+    asked: list[Any] = []
+
+    async def hasty(message: str, response_type: Any, params: Any, context: Any) -> ElicitResult:
+        asked.append(params.url)
+        return ElicitResult(action="accept")
+
+    async with office.agent(elicitation_handler=hasty) as agent:
+        again = await link(agent)
+        assert len(asked) == 1
+        assert (await office.visit(asked[0])).status_code == 200  # the first link is as good
+        assert again != asked[0]
+        assert (await agent.list_event_types(account="work"))["event_types"]
 
 
 # By command
@@ -397,7 +590,73 @@ def test_an_account_that_cannot_be_connected_is_a_mistake_in_usage(config: Path,
     assert (needless.returncode, "needs no connecting" in needless.stderr) == (2, True)
 
 
-def test_a_port_that_is_taken_is_said(config: Path) -> None:
-    with listen("127.0.0.1", 0) as taken:
+def test_what_was_pasted_in_vain_is_said(vendor: Vendor, config: Path) -> None:
+    terminal, ours = os.openpty()
+    with connecting(config, stdin=ours) as (process, address):
+        back = httpx2.get(address, follow_redirects=False).headers["location"]
+        os.write(terminal, b"http://localhost/callback?state=work.other&code=x\n")
+        assert process.stdout is not None
+        said = ""
+        while "no answer to the sign-in" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        os.write(terminal, f"{back}\n".encode())
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, "work: ready" in said) == (0, True)
+    os.close(terminal)
+    os.close(ours)
+
+
+def test_a_consent_that_came_to_nothing_ends_the_command(vendor: Vendor, config: Path) -> None:
+    with connecting(config) as (process, address):
+        vendor.consent.failures.append(PlainTextResponse("down", 503))
+        page = httpx2.get(address, follow_redirects=True)
+        assert (page.status_code, "503" in page.text) == (400, True)
+        _, complaint = process.communicate(timeout=20)
+    assert (process.returncode, "503" in complaint) == (1, True)
+
+
+def test_ctrl_c_ends_it_at_once(config: Path) -> None:
+    terminal, ours = os.openpty()
+    with connecting(config, stdin=ours) as (process, _):
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in complaint) == (130, False), complaint
+    os.close(terminal)
+    os.close(ours)
+
+
+def test_no_other_account_is_asked(vendor: Vendor, config: Path) -> None:
+    with listen("127.0.0.1", 0) as silent:
+        slow = f"  slow: {{provider: calcom, base_url: 'http://127.0.0.1:{silent.getsockname()[1]}', "
+        before = config.read_text()
+        config.write_text(before.replace("storage:", slow + "auth: {type: bearer, token: x}}\nstorage:"))
+        with connecting(config) as (process, address):
+            httpx2.get(address, follow_redirects=True)
+            said, complaint = process.communicate(timeout=60)
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert (process.returncode, "work: ready" in said) == (0, True), complaint
+
+
+def test_two_at_once_do_not_disturb_each_other(vendor: Vendor, config: Path) -> None:
+    with connecting(config) as (one, first), connecting(config) as (two, second):
+        for process, address in ((two, second), (one, first)):
+            assert httpx2.get(address, follow_redirects=True).status_code == 200
+            said, complaint = process.communicate(timeout=60)
+            assert (process.returncode, "work: ready" in said) == (0, True), complaint
+
+
+def test_what_was_not_connected_is_not_said_to_be_revoked(vendor: Vendor, config: Path) -> None:
+    gone = run("disconnect", "work", "--config", config)
+    assert (gone.returncode, "was not connected" in gone.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_said(config: Path, address: str) -> None:
+    """At either address: a browser may take `localhost` for both."""
+    with listen(address, 0) as taken:
         answer = run("connect", "work", "--config", config, "--port", taken.getsockname()[1], "--no-browser")
     assert (answer.returncode, "--port" in answer.stderr) == (1, True)

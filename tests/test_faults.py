@@ -4,10 +4,11 @@ A fault that nobody notices is a test that cannot fail, or an emulator more pati
 """
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ from gateway import core
 from gateway.bookings import Bookings
 from gateway.moves import Moves
 from gateway.server import build_server
+from providers import hosted, upstream
 from providers.calcom import api as calcom
 from providers.calcom import bookings as calcom_bookings
 from providers.calcom import hours as calcom_hours
@@ -26,23 +28,34 @@ from providers.calcom.client import CalcomClient
 from providers.calendly import api as calendly
 from providers.calendly import bookings as calendly_bookings
 from providers.calendly import hours as calendly_hours
+from providers.calendly import mcp as calendly_mcp
 from providers.calid import api as calid
 from providers.calid import bookings as calid_bookings
 from providers.calid import event_types as calid_event_types
+from providers.calid import mcp as calid_mcp
 from providers.google_calendar import api as google
 from providers.google_calendar import availability as google_availability
 from providers.google_calendar import client as google_client
 from providers.google_calendar import events as google_events
 from providers.google_calendar import hours as google_hours
+from providers.google_calendar import tool_client as google_tools
+from providers.google_calendar import tools as google_events_of_tools
 from providers.google_calendar.client import GoogleClient
 from providers.google_calendar.holds import GoogleHolds
+from providers.google_calendar.kept import KeptEvents
+from providers.google_calendar.mcp import GoogleCalendarMcp
 from providers.rest import RestProvider
-from schemas import Booking, InvalidRequest, ProviderDown, ScheduleChange, SchedulingError
+from providers.upstream import Upstream
+from schemas import Booking, InvalidRequest, NotFound, OutcomeUnknown, ProviderDown, ScheduleChange, SchedulingError
+from tests import test_calendly_mcp as on_calendly_mcp
+from tests import test_calid_mcp as on_calid_mcp
 from tests import test_conformance_bookings as bookings
 from tests import test_conformance_catalog as catalog
 from tests import test_conformance_slots as slots
 from tests import test_conformance_weather as weather
 from tests import test_google_calendar as on_google
+from tests import test_google_mcp as on_google_mcp
+from tests import test_upstream as on_upstream
 from tests.agent import Agent, connected
 from tests.stages import STAGES, Stage
 from tests.world import MONDAY
@@ -53,6 +66,7 @@ Plant = Callable[[pytest.MonkeyPatch, Stage], None]
 BOTH = ("calcom", "calendly")
 EVERY = (*BOTH, "calid")
 GOOGLE = ("google_calendar",)
+GOOGLE_MCP, CALENDLY_MCP, CALID_MCP = ("google_calendar via mcp",), ("calendly via mcp",), ("calid via mcp",)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Fault:
     noticed_by: Callable[..., Awaitable[None]]
     providers: tuple[str, ...] = EVERY
     params: dict[str, Any] = field(default_factory=dict)
+    quirks: dict[str, Any] = field(default_factory=dict)
 
 
 def replaced(holder: Any, name: str, value: Any) -> Plant:
@@ -177,6 +192,10 @@ async def anyway(self: Any, *_: Any, **__: Any) -> None:
     """As what checks something, but nothing is wrong with it."""
 
 
+def anyway_now(self: Any, *_: Any) -> None:
+    """As `anyway`."""
+
+
 async def as_it_is(self: Any, held: Any) -> Any:
     return held
 
@@ -266,6 +285,65 @@ def invited(event: Any) -> Any:
 def invited_at_once(patch: pytest.MonkeyPatch, stage: Stage) -> None:
     wrapped(google_events, "hold", invited)(patch, stage)
     sent_without(method="POST", plus={"sendUpdates": "all"})(patch, stage)
+
+
+# Hosted MCP servers
+
+
+async def each_for_itself(self: Any) -> Any:
+    """As `_connected`, but what came of somebody else's attempt does not count."""
+    async with self._connecting:
+        if self._connection is None:
+            self._connection = await self._connect()
+        return self._connection
+
+
+def blurted(self: Any, text: str, real: Any = RestProvider._safe) -> str:
+    self._tokens.clear()
+    return str(real(self, text))
+
+
+def squeezed(*given: Any, real: Any = calid_mcp._placed) -> Any:
+    return real(*given) or {}
+
+
+def bare(pattern: str, path: str, real: Any = calendly_mcp._uris) -> Any:
+    uris = real(pattern, path)
+    return uris and [each.rpartition("/")[2] for each in uris]
+
+
+def not_later(self: Any, taken: Any, held: Any) -> bool:
+    """As `comes_before`, but of two in the same second neither does."""
+    return google_events.created(taken.raw) < google_events.created(held)
+
+
+def any_line(patch: pytest.MonkeyPatch, stage: Stage) -> None:
+    """Whoever writes the first line decides which booking it is."""
+
+    def first(raw: Any) -> Any:
+        return google_events_of_tools.REFERENCE.search(raw.get("description") or "")
+
+    def as_it_stands(event: Any) -> str:
+        return f"{event.get('description', '')}\n\n{google_events_of_tools.reference(event)}"
+
+    patch.setattr(google_events_of_tools, "_found", first)
+    patch.setattr(google_tools, "described", as_it_stands)
+
+
+def any_page(zone: str) -> Any:
+    return lambda raw: (list(raw.get("events") or ()), ZoneInfo(zone))
+
+
+def by_the_wall_clock(event: Any) -> Any:
+    zone = event["start"]["timeZone"]
+    begins, ends = (
+        datetime.fromisoformat(event[name]["dateTime"]).astimezone(ZoneInfo(zone)) for name in ("start", "end")
+    )
+    return {"startTime": begins.isoformat(), "endTime": ends.isoformat(), "timeZone": zone}
+
+
+async def none_of_them(self: Any) -> list[Any]:
+    return []
 
 
 page_of_html = {"read": weather.READS["list_bookings"], "trouble": weather.page(500)}
@@ -613,28 +691,187 @@ GOOGLE_FAULTS = [
 ]
 FAULTS += [replace(fault, providers=GOOGLE) for fault in GOOGLE_FAULTS]
 
+UPSTREAM_FAULTS = [
+    Fault(
+        "a session that was forgotten is gone on with",
+        replaced(upstream, "NO_SESSION", re.compile("(?!)")),
+        on_upstream.test_a_session_that_the_server_forgot_is_begun_anew_and_nothing_is_done_twice,
+        quirks={"sessions": True, "forgotten": 400},
+    ),
+    Fault(
+        "a connection that nobody waits for stays",
+        replaced(upstream, "_close", anyway),
+        on_upstream.test_who_gives_up_while_it_connects_leaves_no_connection,
+        quirks={"sessions": True},
+    ),
+    Fault(
+        "everybody waits for a connection of their own",
+        replaced(Upstream, "_connected", each_for_itself),
+        on_upstream.test_those_who_wait_for_a_connection_that_fails_do_not_each_wait_for_one_of_their_own,
+    ),
+    Fault(
+        "a server that is gone is a booking that is gone",
+        replaced(upstream, "ABSENT", ()),
+        on_upstream.test_a_server_that_is_not_there_any_more_says_nothing_of_a_booking,
+        params={"answer": on_upstream.page(404)},
+    ),
+    Fault(
+        "any number is a status",
+        replaced(hosted, "STATED", re.compile(rb"[^{]{0,40}?\b([45]\d\d)\b")),
+        on_upstream.test_a_status_is_read_where_a_server_states_one_and_not_guessed,
+        params={"text": "The host has 404 other meetings.", "error": OutcomeUnknown},
+    ),
+    Fault(
+        "what an API refuses is a tool that changed",
+        replaced(upstream, "STATED", re.compile(rb"(?!)")),
+        on_upstream.test_a_status_is_read_where_a_server_states_one_and_not_guessed,
+        params={"text": "HTTP error 400: Bad Request - missing required field", "error": InvalidRequest},
+    ),
+    Fault(
+        "a token is repeated",
+        replaced(RestProvider, "_safe", blurted),
+        on_upstream.test_a_token_that_is_repeated_is_not_shown,
+    ),
+    Fault(
+        "the tools of yesterday are called",
+        replaced(Upstream, "_leave", anyway_now),
+        on_upstream.test_a_tool_that_goes_overnight_is_named_and_one_that_comes_back_is_used,
+    ),
+    Fault(
+        "an error that is called none is none",
+        replaced(calendly_mcp.CalendlyMcp, "is_error", lambda self, told: told.is_error),
+        on_calendly_mcp.test_an_error_is_known_by_its_title_whether_or_not_it_is_called_one,
+        params={"said": on_calendly_mcp.GONE, "error": NotFound, "is_error": False},
+    ),
+    Fault(
+        "ids are sent instead of URIs",
+        replaced(calendly_mcp, "_uris", bare),
+        on_calendly_mcp.test_a_reason_may_be_left_out,
+    ),
+]
+FAULTS += [replace(fault, providers=CALENDLY_MCP) for fault in UPSTREAM_FAULTS]
+CALID_MCP_FAULTS = [
+    Fault(
+        "an error that is called none is none",
+        replaced(calid_mcp.CalidMcp, "is_error", lambda self, told: told.is_error),
+        on_calid_mcp.test_an_error_has_its_name_in_every_style_and_is_never_taken_for_done,
+        params={"style": "plain", "status": 404, "said": on_calid_mcp.NO_ROUTE, "error": NotFound},
+    ),
+    Fault(
+        "an argument without a place is left out",
+        replaced(calid_mcp, "_placed", squeezed),
+        on_calid_mcp.test_a_tool_without_a_place_for_its_arguments_is_named,
+    ),
+]
+FAULTS += [replace(fault, providers=CALID_MCP) for fault in CALID_MCP_FAULTS]
+
+GOOGLE_MCP_FAULTS = [
+    Fault(
+        "a hold is told of",
+        replaced(google_tools, "NONE", google_tools.ALL),
+        on_google_mcp.test_a_hold_is_silent_and_its_guests_are_invited_once,
+    ),
+    Fault(
+        "nobody is told",
+        replaced(google_tools, "ALL", google_tools.NONE),
+        on_google_mcp.test_a_hold_is_silent_and_its_guests_are_invited_once,
+    ),
+    Fault(
+        "of two in one second both stay",
+        replaced(GoogleCalendarMcp, "comes_before", not_later),
+        on_google_mcp.test_of_two_holds_the_earlier_stays_and_of_one_second_none,
+        params={"later": timedelta(0), "wins": False},
+    ),
+    Fault(
+        "nobody looks who came first",
+        replaced(GoogleHolds, "must_come_first", anyway),
+        on_google_mcp.test_of_many_at_two_gateways_with_storages_of_their_own_one_gets_the_slot_at_most,
+        params={"apart": timedelta(0), "guests": 2, "winners": {0}},
+    ),
+    Fault(
+        "an event is changed whatever it is by now",
+        replaced(google_tools.GoogleTools, "_must_be", anyway),
+        on_google_mcp.test_a_hold_that_somebody_removed_is_no_booking,
+    ),
+    Fault(
+        "the server is believed to have read the hour",
+        replaced(google_tools, "span_of", lambda raw: (datetime.min.replace(tzinfo=UTC),) * 2),
+        on_google_mcp.test_a_hold_that_is_another_one_than_was_asked_for_is_removed_and_nobody_invited,
+        params={"misread": on_google_mcp.hour_later},
+    ),
+    Fault(
+        "an hour that a day has twice is one",
+        replaced(google_tools, "times", by_the_wall_clock),
+        on_google_mcp.test_an_hour_that_a_day_has_twice_is_booked_as_meant,
+        params={"offset": "+01:00"},
+    ),
+    Fault(
+        "a guest's notes say which booking it is",
+        any_line,
+        on_google_mcp.test_a_line_in_a_guest_s_notes_is_not_ours,
+        params={"notes": on_google_mcp.FORGED},
+    ),
+    Fault(
+        "somebody else's line is ours",
+        replaced(google_events_of_tools, "organises", lambda raw: True),
+        on_google_mcp.test_a_line_in_somebody_else_s_invitation_is_not_ours,
+    ),
+    Fault(
+        "an answer without a calendar is an empty list",
+        replaced(google_tools, "_page", any_page("UTC")),
+        on_google_mcp.test_an_answer_without_a_calendar_is_no_empty_list,
+        params={"answer": {}},
+    ),
+    Fault(
+        "a day is one of our zone",
+        replaced(google_tools, "_page", any_page("Europe/Berlin")),
+        on_google_mcp.test_a_day_in_another_calendar_is_a_day_of_its_zone,
+    ),
+    Fault(
+        "a series is its first event",
+        wrapped(google_tools, "as_rest", without("recurrence")),
+        on_google_mcp.test_a_series_that_is_listed_as_one_event_is_no_free_time,
+    ),
+    Fault(
+        "what was called off is forgotten",
+        replaced(KeptEvents, "cancelled", none_of_them),
+        on_google_mcp.test_cancelled_bookings_are_remembered_and_what_was_put_back_is_live,
+    ),
+    Fault(
+        "what is kept of a hold stays",
+        replaced(KeptEvents, "drop", anyway),
+        on_google_mcp.test_nothing_is_kept_of_holds,
+    ),
+]
+FAULTS += [replace(fault, providers=GOOGLE_MCP) for fault in GOOGLE_MCP_FAULTS]
+
 
 CASES = [pytest.param(fault, name, id=f"{fault.name}-{name}") for fault in FAULTS for name in fault.providers]
 
 
 @asynccontextmanager
-async def on_stage(provider: str, folder: Path) -> AsyncIterator[tuple[Stage, Agent]]:
-    stage = STAGES[provider](provider, folder)
-    async with connected(build_server(stage.gateway)) as agent:
-        yield stage, agent
+async def on_stage(fault: Fault, provider: str, folder: Path) -> AsyncIterator[dict[str, Any]]:
+    """What tests take, by its name."""
+    stage = STAGES[provider](provider, folder, **fault.quirks)
+    known: dict[str, Any] = {"stage": stage, **fault.params}
+    if "hosted" in inspect.signature(fault.noticed_by).parameters:
+        known["hosted"] = on_upstream.Hosted(stage)
+    # What only one face shows is shown on stages of its own.
+    maker = on_google_mcp if provider in GOOGLE_MCP else on_google
+    async with connected(build_server(stage.gateway)) as agent, maker.stages(folder) as make:
+        yield known | {"agent": agent, "make": make, "google": (stage, agent)}
     await stage.gateway.close()
 
 
 async def behaves(fault: Fault, provider: str, folder: Path, patch: pytest.MonkeyPatch | None) -> None:
     async with AsyncExitStack() as stack:
-        stage, agent = await stack.enter_async_context(on_stage(provider, folder))
-        make = await stack.enter_async_context(on_google.stages(folder))
+        known = await stack.enter_async_context(on_stage(fault, provider, folder))
         if patch is not None:
-            fault.plant(patch, stage)
+            fault.plant(patch, known["stage"])
+        await known["stage"].gateway.open()
         test = inspect.unwrap(fault.noticed_by)
-        known = {"agent": agent, "stage": stage, "google": (stage, agent), "make": make, **fault.params}
         await test(**{name: known[name] for name in inspect.signature(test).parameters})
-        assert stage.world.violations == []
+        assert known["stage"].world.violations == []
 
 
 @pytest.mark.parametrize(("fault", "provider"), CASES)

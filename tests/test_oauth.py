@@ -10,7 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -281,8 +281,12 @@ async def test_a_scope_that_is_lacking_is_named_and_asked_for_next_time(desk: Ma
     narrow = {"alter": lambda metadata: {**metadata, "scopes_supported": ["scheduling:read"]}}
     it = await desk(protected=narrow).connected()
     it.protected.needs = ("scheduling:write",)
-    with pytest.raises(PermissionDenied, match="scheduling:write"):
+    with pytest.raises(PermissionDenied, match=r"scheduling:write.*`scheduling-gateway connect work`") as caught:
         await it.call()
+    assert "auth.scopes" not in caught.value.message
+    fixed = it.another(auth=OAuthAuth(type="oauth", scopes=("scheduling:read",)))
+    with pytest.raises(PermissionDenied, match=r"Add that to the account's `auth\.scopes`"):
+        await it.call(fixed)
     await it.connected()
     assert it.server.authorized[-1]["scope"] == "scheduling:read scheduling:write"
     assert await it.works()
@@ -866,6 +870,15 @@ async def test_a_server_that_does_not_name_itself_is_believed(desk: Made) -> Non
     assert await it.works()
 
 
+async def test_a_vendor_of_which_it_is_not_known_how_it_calls_itself_may_say_so(desk: Made) -> None:
+    known = Endpoints(REST.authorization, REST.token)
+    it = desk(target=Target(None, known), auth={"client_id": "own"}, clients={"own": None})
+    answer = await it.consented()
+    assert answer["iss"] == ISSUER
+    await it.client.finish(answer)
+    assert await it.client.is_connected()
+
+
 async def test_a_person_who_declines_is_told_so(desk: Made) -> None:
     it = desk(consents=False)
     with pytest.raises(NotConnected, match="declined"):
@@ -972,6 +985,20 @@ async def test_metadata_that_leads_astray_is_not_followed(desk: Made, quirks: di
     assert it.server.clients == {}
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost.", "a.localhost", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"),  # noqa: S104
+        *("169.254.169.254", "[fe80::1]"),
+    ],
+)
+async def test_a_server_elsewhere_names_no_address_of_this_machine_however_it_is_written(desk: Made, host: str) -> None:
+    for endpoint in ("token_endpoint", "registration_endpoint", "revocation_endpoint"):
+        it = desk(**changed(**{endpoint: f"https://{host}/oauth"}))
+        with pytest.raises(NotConnected, match=r"this machine|no plain web address|does not say"):
+            await it.client.begin(BACK)
+
+
 async def test_endpoints_of_another_host_are_its_own_business(desk: Made) -> None:
     it = desk(others={}, **changed(token_endpoint="https://token.test/oauth/token"))
     it.network._app = hosts({"mcp.test": it.protected, "auth.test": it.server.app, "token.test": it.server.app})
@@ -1023,6 +1050,61 @@ async def test_whoever_disconnects_is_forgotten_here_and_there(desk: Made) -> No
     assert await it.vault.get("grant", "work") is None
     assert not await it.client.is_connected()
     assert not await it.client.disconnect()
+
+
+async def test_half_a_revocation_is_one(desk: Made) -> None:
+    it = await desk().connected()
+    whole, asked = it.network._app, []
+
+    async def once(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        if len(asked) > 1:
+            raise httpx2.ConnectError("no way")
+        await whole(scope, receive, send)
+
+    it.network._app = once
+    assert await it.client.disconnect()
+    assert it.server.grants[0].revoked
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+async def test_what_is_disconnected_amid_a_renewal_stays_so(desk: Made, renewed: bool) -> None:
+    it = await desk().connected()
+    it.clock.advance(3 * HOUR)
+    answered = it.network.held["/oauth/token"] = anyio.Event()
+    it.server.failures.extend([] if renewed else [PlainTextResponse("down", 503)])
+    async with anyio.create_task_group() as group:
+        group.start_soon(_whatever, it.client.token)
+        await it.network.waiting.wait()
+        group.start_soon(it.another().disconnect)
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    assert await it.vault.get("grant", "work") is None
+    assert it.server.grants[0].revoked
+    with pytest.raises(NotConnected):
+        await it.client.token()
+
+
+async def test_a_consent_amid_a_renewal_of_another_process_is_what_stays(desk: Made) -> None:
+    it = await desk().connected()
+    it.clock.advance(3 * HOUR)
+    answer = await it.consented()
+    answered = it.network.held["/oauth/token"] = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(it.another().token)
+        await it.network.waiting.wait()
+        group.start_soon(it.client.finish, answer)
+        await anyio.wait_all_tasks_blocked()
+        answered.set()
+    stored = await it.vault.get("grant", "work")
+    assert stored is not None
+    assert stored["access"] in it.server.grants[1].access
+    assert await it.works()
+
+
+async def _whatever(work: Callable[[], Any]) -> None:
+    with suppress(SchedulingError):
+        await work()
 
 
 @pytest.mark.parametrize("weather", ["no endpoint", "down", "refused"])

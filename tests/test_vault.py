@@ -362,6 +362,19 @@ def umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
+async def test_a_key_that_another_process_made_for_a_lost_one_is_found_without_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as running:
+        await running.put("grant", "home", {"token": "old"})
+        (tmp_path / "gateway.key").unlink()
+        async with opened(tmp_path) as command:
+            await command.put("grant", "work", {"token": "new"})
+        assert await running.get("grant", "work") == {"token": "new"}
+        assert await running.get("grant", "home") == {"token": "old"}
+        await running.put("grant", "home", {"token": "renewed"})
+    async with opened(tmp_path) as restarted:
+        assert await restarted.get("grant", "home") == {"token": "renewed"}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 async def test_the_key_file_is_for_its_user_alone(tmp_path: Path) -> None:
     ring = KeyRing(None, tmp_path / "new" / "gateway.key")

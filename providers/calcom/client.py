@@ -1,10 +1,10 @@
 """Talking to Cal.com: the configuration, the version of each resource, who is signed in, and what its errors mean."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self, TypeVar, cast
 
 import httpx2
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from providers.auth import BearerAuth
 from providers.base import AccountConfig
@@ -24,6 +24,9 @@ TAKEN = (
     "no more seats left",
     "a record that already exists",
 )
+
+
+API = "https://api.cal.com"
 
 
 class ApiVersions(Model):
@@ -48,7 +51,7 @@ SCOPES = (
 
 
 class CalcomConfig(RestConfig):
-    base_url: str = "https://api.cal.com"
+    base_url: str = API
     auth: Annotated[BearerAuth | OAuthAuth, Field(discriminator="type")]
     api_versions: ApiVersions = ApiVersions()
 
@@ -61,6 +64,13 @@ class CalcomConfig(RestConfig):
 
     def target(self) -> Target:
         return Target(resource=None, endpoints=SIGN_IN, scopes=SCOPES)
+
+    @model_validator(mode="after")
+    def _signs_in_where_it_is(self) -> Self:
+        # Its consent is cal.com's, whose token must reach nobody else.
+        if isinstance(self.auth, OAuthAuth) and self.base_url != API:
+            raise ValueError("auth of the type oauth is for cal.com itself; use a key for a server of your own")
+        return self
 
     @field_validator("base_url")
     @classmethod
@@ -127,7 +137,7 @@ class CalcomClient(RestProvider):
 
     def advise(self, response: httpx2.Response) -> str | None:
         if response.status_code == 403:
-            return "Use a key whose user owns this, or one that has the missing scope."
+            return "Use a key, or a sign-in, whose user owns this and that has the scope it needs."
         if "cal-api-version" in response.text:
             return "Set the account's api_versions to what this server takes."
         return None

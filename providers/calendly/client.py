@@ -137,7 +137,9 @@ class CalendlyClient(RestProvider):
         if response.status_code != 403 or self.explain(response):
             return None
         if scopes := body.get("required_scopes"):
-            return f"Make a new token that has the scopes {', '.join(map(str, scopes))}."
+            named = ", ".join(map(str, scopes))
+            is_token = isinstance(self.config.auth, BearerAuth)
+            return f"Make a new token that has the scopes {named}." if is_token else f"Connect it anew with {named}."
         if "upgrade" in str(body.get("message")).lower():
             return "The plan of this Calendly account lacks it: upgrade the plan, or do without."
         return "The user of this token lacks the role: ask an owner or admin of the organization."

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from providers.auth import BearerAuth
 from providers.base import AccountConfig
+from providers.bridge import object_of
 from providers.calendly.api import OF_EVENT_TYPE, CalendlyApi
 from providers.calendly.client import BookingLimits
 from providers.hosted import HostedConfig, HostedProvider, Operation
 from providers.oauth import OAuthAuth, Target
-from providers.upstream import Tools
+from providers.upstream import Told, Tools
 from schemas import Feature, Schedule, ScheduleChange, Unsupported
 
 API = "https://api.calendly.com"
@@ -134,6 +135,11 @@ class CalendlyMcp(HostedProvider, CalendlyApi):
             "`via: api`.",
             account=self.account,
         )
+
+    def is_error(self, told: Told) -> bool:
+        # A tool may pass an error on as if it were none.
+        found = object_of(told.text)
+        return told.is_error or ({"title", "message"} <= found.keys() and "resource" not in found)
 
     def status(self, error: Mapping[str, Any]) -> int | None:
         return TITLES.get(str(error.get("title")))

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from providers.auth import BearerAuth
 from providers.base import AccountConfig
+from providers.bridge import object_of
 from providers.calid.api import CalidApi
 from providers.hosted import HostedConfig, HostedProvider, Operation
 from providers.upstream import Told, Tool, Tools
@@ -54,10 +55,6 @@ STATUS = {
 }
 
 
-# A tool may pass an error on as if it were none.
-FAILED = re.compile(rb'\s*\{\s*"success"\s*:\s*false\b')
-
-
 class CalidMcpConfig(HostedConfig):
     url: str = "https://mcp.cal.id/mcp"
     auth: BearerAuth
@@ -78,7 +75,8 @@ class CalidMcp(HostedProvider, CalidApi):
         return name, arguments
 
     def is_error(self, told: Told) -> bool:
-        return told.is_error or FAILED.match(told.text) is not None
+        # A tool may pass an error on as if it were none, in any of the API's shapes.
+        return told.is_error or object_of(told.text).get("success") is not True
 
     def status(self, error: Mapping[str, Any]) -> int | None:
         inner = error.get("error")

@@ -13,7 +13,7 @@ Quirks:
 
 import os
 import re
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -59,9 +59,9 @@ SCOPES = tuple(_NEEDED)
 """The smallest set that reads and writes events and reads busy times, time zones and working hours."""
 
 _AGAIN = "Nothing happened; try again later."
+_TESTING = "Where the Google Cloud app is in testing, a consent ends after 7 days: publish the app."
 _CONSENT = (
-    "The consent has expired or was withdrawn. Consent again, so that its credentials file is made anew. "
-    "Where the Google Cloud app is in testing, a consent ends after 7 days: publish the app."
+    f"The consent has expired or was withdrawn. Consent again, so that its credentials file is made anew. {_TESTING}"
 )
 _CLIENT = "The OAuth client in its credentials file is gone or has another secret; make the file anew."
 _ALLOW = f"An administrator of the domain has to allow its client id these scopes: {', '.join(SCOPES)}."
@@ -128,8 +128,11 @@ class GoogleAuth(Model):
     def credentials(self, services: Services, account: str, config: SignedIn) -> httpx2.Auth:
         """What signs the requests of an account."""
         if self.is_browser:
-            client = OAuthAuth(type="oauth", client_id=self.client_id, client_secret=self.client_secret)
-            return client.credentials(services, account, config)
+            from providers.google_calendar.consent import GoogleConsent
+
+            auth = OAuthAuth(type="oauth", client_id=self.client_id, client_secret=self.client_secret)
+            needed = {scope: _NEEDED[scope] for scope in config.target().scopes}
+            return GoogleConsent(auth.client(services, account, config), needed)
         return GoogleSignIn(self, services.clock, services.transport)
 
     def endpoints(self) -> Endpoints:
@@ -140,6 +143,7 @@ class GoogleAuth(Model):
             token=token,
             revocation=str(httpx2.URL(token).join("/revoke")),
             issuer=ISSUER if self.auth_uri is None else None,
+            ends=_TESTING,
         )
 
     @property
@@ -255,7 +259,8 @@ class GoogleSignIn(httpx2.Auth):
             self._signer = None
             what = f"Google's sign-in sent an answer that cannot be read ({type(error).__name__})."
             raise ProviderDown(f"{what} {_AGAIN}") from None
-        self.missing = _missing(answer.get("scope"))
+        granted = answer.get("scope")
+        self.missing = missing(granted.split()) if isinstance(granted, str) else ()
         return _Token(headers, begun + life - min(AHEAD, life / 2))
 
     def _ask(
@@ -295,6 +300,7 @@ def _failure(kind: str, response: httpx2.Response, now: datetime) -> SchedulingE
     return NotConnected(f"Google refused the sign-in ({code}). {advice}")
 
 
-def _missing(granted: object) -> tuple[str, ...]:
-    scopes = set(granted.split()) if isinstance(granted, str) else set(SCOPES)
-    return tuple(scope for scope, broader in _NEEDED.items() if not {scope, *broader} & scopes)
+def missing(granted: Iterable[str], needed: Mapping[str, tuple[str, ...]] = _NEEDED) -> tuple[str, ...]:
+    """Those that are needed and neither granted themselves nor by a broader one."""
+    scopes = set(granted)
+    return tuple(scope for scope, broader in needed.items() if not {scope, *broader} & scopes)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx2
 
 from providers.base import AccountConfig, Services
-from providers.google_calendar.auth import GoogleAuth, GoogleSignIn
+from providers.google_calendar.auth import GoogleAuth
 from providers.google_calendar.config import PRIMARY, GoogleConfig
 from providers.google_calendar.events import Json, whole, written
 from providers.google_calendar.hours import Unseen, busy_of
@@ -163,8 +163,8 @@ class GoogleClient(RestProvider):
     @property
     def missing(self) -> tuple[str, ...]:
         """Scopes that were not granted, as far as Google has said which were."""
-        auth = self.services.auth
-        return auth.missing if isinstance(auth, GoogleSignIn) else ()
+        missing: tuple[str, ...] = getattr(self.services.auth, "missing", ())
+        return missing
 
     # Errors
 

@@ -110,9 +110,15 @@ def booking(raw: Any, email: str | None, zone: ZoneInfo) -> Booking:
         answers={key: tuple(each) if isinstance(each, list) else each for key, each in kept.get("answers", {}).items()},
         notes=kept.get("notes") if is_ours(raw) else raw.get("description"),
         cancellation_reason=kept.get("reason") if raw["status"] == "cancelled" else None,
-        created_at=raw.get("created"),
+        created_at=_created_at(raw),
         marker=held.get(MARKER),
     )
+
+
+def _created_at(raw: Any) -> str | None:
+    """Of what was imported Google may not know it. (nextcloud/calendar#2213, 2020-04)"""
+    text: str | None = raw.get("created")
+    return text if text and not text.startswith("0000") else None
 
 
 def _status(raw: Any, kept: Json, email: str | None) -> str:

@@ -50,13 +50,23 @@ class KeptEvents:
             return [Kept(row.private, row.cancelled) for row in await connection.execute(query)]
 
     async def keep(self, key: str, kept: Kept) -> None:
+        """What is called off stays called off, whatever else changes."""
         from sqlalchemy import insert, update
 
         from providers.storage.tables import kept_events
 
-        values = {"private": kept.private, "cancelled": kept.cancelled}
+        values = {"private": kept.private, **({"cancelled": kept.cancelled} if kept.cancelled else {})}
         this = (kept_events.c.account == self._account, kept_events.c.id == key)
         async with self._storage.write() as connection:
             changed = await connection.execute(update(kept_events).where(*this).values(**values))
             if changed.rowcount == 0:
                 await connection.execute(insert(kept_events).values(account=self._account, id=key, **values))
+
+    async def drop(self, key: str) -> None:
+        from sqlalchemy import delete
+
+        from providers.storage.tables import kept_events
+
+        this = (kept_events.c.account == self._account, kept_events.c.id == key)
+        async with self._storage.write() as connection:
+            await connection.execute(delete(kept_events).where(*this))

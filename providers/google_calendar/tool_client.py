@@ -1,10 +1,12 @@
 """Events of Google's MCP server, read and written as those of the REST API are."""
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import httpx2
 
@@ -15,7 +17,7 @@ from providers.google_calendar.config import PRIMARY, GoogleMcpConfig
 from providers.google_calendar.events import Json
 from providers.google_calendar.hours import is_busy, span
 from providers.google_calendar.kept import Kept, KeptEvents
-from providers.google_calendar.tools import as_rest, described, key, span_of, times
+from providers.google_calendar.tools import as_rest, changed, described, key, own_answer, span_of, times
 from providers.hosted import HostedProvider, Operation
 from providers.rest import an_id
 from providers.upstream import Tools
@@ -29,6 +31,7 @@ from schemas import (
     ProviderDown,
     SchedulingError,
     TimeRange,
+    Unsupported,
     zone,
 )
 
@@ -124,15 +127,18 @@ class GoogleTools(HostedProvider, GoogleClient):
             start=datetime.fromisoformat(params["timeMin"]) - DAY, end=datetime.fromisoformat(params["timeMax"])
         )
         gone = await self._cancelled(window) if params.get("showDeleted") == "true" else []
-        async for raw in self._listed(self.config.calendar, window):
-            while gone and gone[0][0] <= span_of(raw)[0]:
+        async for raw, _ in self._listed(self.config.calendar, window):
+            # What was called off and is there has been put back by hand.
+            gone = [each for each in gone if each[1]["id"] != raw["id"]]
+            while gone and gone[0][0] < span_of(raw)[0]:
                 yield gone.pop(0)[1]
             if "eventTypes" not in params or raw["eventType"] == params["eventTypes"]:
                 yield raw
         for _, raw in gone:
             yield raw
 
-    async def _listed(self, calendar: str, window: TimeRange) -> AsyncGenerator[Any, None]:
+    async def _listed(self, calendar: str, window: TimeRange) -> AsyncGenerator[tuple[Json, ZoneInfo], None]:
+        """The events of a calendar, each with the zone that its days are those of."""
         asked = {
             "calendarId": calendar,
             "startTime": events.written(window.start),
@@ -142,12 +148,12 @@ class GoogleTools(HostedProvider, GoogleClient):
         }
         while True:
             page = await self._read("list_events", **asked)
-            found = await self._known(self.mapped(lambda raw: list(raw.get("events") or ()), page))
-            for raw in found:
+            raws, tz = self.mapped(_page, page)
+            for raw in await self._known(raws):
                 if "recurrence" in raw:
                     what = "lists a series as one event, so that it is not known when it takes place"
                     raise self._failure(ProviderDown, what, advice="Configure the account with `via: api`")
-                yield raw
+                yield raw, tz
             if not (token := page.get("nextPageToken")):
                 return
             asked["pageToken"] = token
@@ -171,14 +177,13 @@ class GoogleTools(HostedProvider, GoogleClient):
     async def busy_elsewhere(self, window: TimeRange) -> list[BusyTime]:
         own, primary = {self.config.calendar}, {PRIMARY, (await self.identity()).email}
         own |= primary if own & primary else set()  # under either name
-        tz = zone((await self.calendar())["timeZone"])
         found: list[BusyTime] = []
         for calendar in dict.fromkeys(self.config.busy_calendars):
             if calendar in own:
                 continue
-            async for raw in self._listed(calendar, TimeRange(start=window.start - DAY, end=window.end)):
+            async for raw, tz in self._listed(calendar, TimeRange(start=window.start - DAY, end=window.end)):
                 if self.mapped(is_busy, raw):
-                    start, end = (datetime.fromtimestamp(at, tz) for at in self.mapped(lambda raw: span(raw, tz), raw))
+                    start, end = (datetime.fromtimestamp(at, tz) for at in self.mapped(partial(span, zone=tz), raw))
                     found.append(BusyTime(start=start, end=end))
         return found
 
@@ -188,19 +193,25 @@ class GoogleTools(HostedProvider, GoogleClient):
         # First, so that whatever becomes of the request is known again.
         await self._memory.keep(marker, Kept(_to_keep(event)))
         place = {"location": event["location"]} if "location" in event else {}
-        made = await self._write(
-            "create_event",
-            summary=event["summary"],
-            description=described(event),
-            notificationLevel=NONE,
-            **times(event),
-            **place,
-        )
+        try:
+            made = await self._write(
+                "create_event",
+                summary=event["summary"],
+                description=described(event),
+                notificationLevel=NONE,
+                **times(event),
+                **place,
+            )
+        except OutcomeUnknown:
+            raise
+        except SchedulingError:
+            await self._memory.drop(marker)
+            raise
         [raw] = await self._known([made])
-        if span_of(raw)[0] != datetime.fromisoformat(event["start"]["dateTime"]):
+        if span_of(raw) != span_of(event) or key(made) != marker:
             with suppress(SchedulingError):
                 await self.remove(raw)
-            what = "made the event at another time than it was asked for"
+            what = "made the event at another time, or with another description, than it was asked for"
             raise self._failure(ProviderDown, what, advice="Nobody was told of it, and it was removed")
         return raw
 
@@ -208,7 +219,7 @@ class GoogleTools(HostedProvider, GoogleClient):
         await self._must_be(raw)
         event = _merged(raw, changes)
         before, after = _to_keep(raw), _to_keep(event)
-        id = events.private(raw).get(events.MARKER, raw["id"])
+        id = _marker_or_id(raw)
         if before != after:  # first, so that it is known whatever becomes of the request
             await self._memory.keep(id, Kept(after))
         try:
@@ -227,10 +238,16 @@ class GoogleTools(HostedProvider, GoogleClient):
             told = {**await self._write("delete_event", **level), "status": "cancelled"}
             with suppress(SchedulingError):  # it is done, whether or not that can be kept
                 await self._memory.keep(self.mapped(key, told), Kept(_to_keep(event), told))
+        elif event["status"] != raw["status"] and not events.is_ours(raw):
+            raise Unsupported(
+                f"{self.title}'s MCP server has no tool that confirms an event that was not booked here. Confirm it in "
+                "Google Calendar, or configure the account with `via: api`.",
+                account=self.account,
+            )
         else:
-            if arguments := dict(_arguments(raw, event)):
+            if arguments := dict(changed(raw, event)):
                 told = await self._write("update_event", **level, **arguments)
-            if response := _response(raw, event):
+            if response := own_answer(raw, event):
                 told = await self._write("respond_to_event", **level, responseStatus=response)
             if told is None:
                 return event
@@ -240,6 +257,8 @@ class GoogleTools(HostedProvider, GoogleClient):
         with suppress(NotFound):
             await self._must_be(raw)
             await self._write("delete_event", eventId=raw["id"], notificationLevel=NONE)
+        # What never was a booking is not remembered.
+        await self._memory.drop(_marker_or_id(raw))
 
     async def _must_be(self, raw: Any) -> None:
         """Raises Changed if an event is not what it was when it was read."""
@@ -252,6 +271,11 @@ def _object(raw: Any) -> Any:
     return {**raw}
 
 
+def _marker_or_id(raw: Any) -> str:
+    """What an event is kept under."""
+    return str(events.private(raw).get(events.MARKER, raw["id"]))
+
+
 def _merged(raw: Any, changes: Json) -> Json:
     """An event as it is to be."""
     event = {**raw, **changes}
@@ -261,6 +285,11 @@ def _merged(raw: Any, changes: Json) -> Json:
     return event
 
 
+def _page(raw: Any) -> tuple[list[Any], ZoneInfo]:
+    """The events of a page, which are left out where there are none; the zone never is."""
+    return list(raw.get("events") or ()), zone(str(raw["timeZone"]))
+
+
 def _an_event(raw: Any) -> Any:
     as_rest(raw, {})
     return {**raw}
@@ -268,26 +297,3 @@ def _an_event(raw: Any) -> Any:
 
 def _to_keep(event: Json) -> dict[str, str]:
     return {name: value for name, value in events.private(event).items() if name != events.HOLD}
-
-
-def _arguments(raw: Any, event: Json) -> Iterator[tuple[str, Any]]:
-    """What `update_event` has to be told."""
-    if event["start"] != raw["start"]:
-        yield from times(event).items()
-    if events.is_ours(raw) and described(event) != described(raw):
-        yield "description", described(event)
-    there = {each.get("email", "").lower() for each in raw.get("attendees", ())}
-    if added := [each for each in event.get("attendees", ()) if each["email"].lower() not in there]:
-        yield "addedAttendees", added
-    if event.get("conferenceData", {}).get("createRequest"):
-        yield "addGoogleMeetUrl", True
-
-
-def _response(raw: Any, event: Json) -> str | None:
-    """Our own answer, where it is another one now."""
-    before = {each.get("email", "").lower(): each.get("responseStatus") for each in raw.get("attendees", ())}
-    for each in event.get("attendees", ()):
-        email = each["email"].lower()
-        if email in before and each.get("responseStatus") != before[email]:
-            return str(each["responseStatus"])
-    return None

@@ -5,12 +5,12 @@ everything else that is kept of it stands in the gateway's own storage.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from providers.google_calendar.events import CLAIMED, EVENT_TYPE, HOLD, MARKER, OPEN, Json
+from providers.google_calendar.events import CLAIMED, EVENT_TYPE, HOLD, MARKER, OPEN, Json, is_ours, organises
 from providers.google_calendar.hours import span
 
 EVENT_TYPES = {
@@ -21,9 +21,14 @@ EVENT_TYPES = {
     "BIRTHDAY": "birthday",
     "FROM_GMAIL": "fromGmail",
 }
+# Google's own editor makes HTML of a description that it is used on.
 REFERENCE = re.compile(
-    r"\s*(?:<br>)?\s*Booking reference: (?P<kind>[a-z0-9-]+)/(?P<marker>[0-9a-v]{5,64})(?: \((?P<state>[a-z]+)\))?"
+    r"Booking reference:(?:\s|&nbsp;)(?P<kind>[a-z0-9-]+)/(?P<marker>[0-9a-v]{5,64})"
+    r"(?:(?:\s|&nbsp;)\((?P<state>[a-z]+)\))?"
 )
+BREAKS = ("<br>", "<br/>", "<br />", "&nbsp;")
+# Google cuts off, or refuses, what is longer than 8,192. (rjhorniii/ical2org#16)
+MOST_DESCRIPTION = 8000
 STATES = {"held": OPEN, "moving": CLAIMED}
 NO_KIND = "-"
 
@@ -38,7 +43,10 @@ def reference(event: Json) -> str:
 
 
 def described(event: Json) -> str:
-    return "\n\n".join(filter(None, [event.get("description"), reference(event)]))
+    line = reference(event)
+    # A guest's notes may hold a line that looks like ours.
+    text = REFERENCE.sub("", event.get("description") or "")[: MOST_DESCRIPTION - len(line) - 2]
+    return "\n\n".join(filter(None, [text, line]))
 
 
 def key(raw: Any) -> str:
@@ -65,12 +73,13 @@ def as_rest(raw: Any, private: Mapping[str, str]) -> Json:
         event["conferenceData"] = {}
     properties = dict(private)
     if found := _found(raw):
-        event["description"] = REFERENCE.sub("", raw["description"])
+        event["description"] = _without(raw["description"], found)
         properties[MARKER] = found["marker"]
         if found["kind"] != NO_KIND:
             properties[EVENT_TYPE] = found["kind"]
         if (hold := STATES.get(found["state"])) is not None:
             properties[HOLD] = hold
+            event["created"] = raw.get("created") or raw["updated"]
         if found["state"] and event["status"] != "cancelled":
             event["status"] = "tentative"
     if properties:
@@ -80,8 +89,15 @@ def as_rest(raw: Any, private: Mapping[str, str]) -> Json:
 
 def _found(raw: Any) -> re.Match[str] | None:
     # Whoever invites us could write such a line too.
-    is_ours = bool((raw.get("organizer") or {}).get("self"))
-    return REFERENCE.search(raw.get("description") or "") if is_ours else None
+    lines = list(REFERENCE.finditer(raw.get("description") or "")) if organises(raw) else []
+    return lines[-1] if lines else None
+
+
+def _without(description: str, line: re.Match[str]) -> str:
+    text = description[: line.start()].rstrip()
+    while text.endswith(BREAKS):
+        text = text[: text.rindex("<" if text.endswith(">") else "&")].rstrip()
+    return text + description[line.end() :]
 
 
 def _when(raw: Any) -> Json:
@@ -107,3 +123,26 @@ def span_of(raw: Any) -> tuple[datetime, datetime]:
     """When an event begins and ends, in UTC; days are those of UTC."""
     begins, ends = span(raw, ZoneInfo("UTC"))
     return datetime.fromtimestamp(begins, UTC), datetime.fromtimestamp(ends, UTC)
+
+
+def changed(raw: Any, event: Json) -> Iterator[tuple[str, Any]]:
+    """What `update_event` has to be told."""
+    if event["start"] != raw["start"]:
+        yield from times(event).items()
+    if is_ours(raw) and described(event) != described(raw):
+        yield "description", described(event)
+    there = {each.get("email", "").lower() for each in raw.get("attendees", ())}
+    if added := [each for each in event.get("attendees", ()) if each["email"].lower() not in there]:
+        yield "addedAttendees", added
+    if event.get("conferenceData", {}).get("createRequest"):
+        yield "addGoogleMeetUrl", True
+
+
+def own_answer(raw: Any, event: Json) -> str | None:
+    """Our own answer, where it is another one now."""
+    before = {each.get("email", "").lower(): each.get("responseStatus") for each in raw.get("attendees", ())}
+    for each in event.get("attendees", ()):
+        email = each["email"].lower()
+        if email in before and each.get("responseStatus") != before[email]:
+            return str(each["responseStatus"])
+    return None

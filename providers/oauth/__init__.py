@@ -4,7 +4,7 @@ config        what an account may say, and what it is signed in to
 discovery     where a server lets people sign in (RFC 9728, RFC 8414)
 registration  who we are there: a client that the operator registered, a document of ours, or one registered here
 tokens        codes and refresh tokens exchanged for access tokens, and revoked
-answers       what the browser comes back with
+answers       what the browser is sent out for, and what it comes back with
 wire          one request, and what its failure is called
 client        the flow: begin, finish, token, disconnect
 sign_in       the token in each request

@@ -12,16 +12,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from providers.clock import Clock
-from providers.oauth.answers import code_of
+from providers.oauth.answers import Consent, code_of
 from providers.oauth.config import OAuthAuth, Target
-from providers.oauth.discovery import Kept, Server, discover
+from providers.oauth.discovery import Kept, discover
 from providers.oauth.registration import Registered, configured, forget, registered
-from providers.oauth.tokens import CONNECT, UNKNOWN_CLIENT, Grant, Refused, granted, revoke
-from providers.oauth.wire import Wire
-from schemas import InvalidRequest, NotConnected, ProviderDown, RateLimited, SchedulingError
+from providers.oauth.tokens import UNKNOWN_CLIENT, Grant, Refused, connect, granted, revoke
+from providers.oauth.wire import PATIENCE, Wire
+from schemas import InvalidRequest, NotConnected, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
     from providers.vault import Vault
@@ -31,20 +31,6 @@ K = TypeVar("K", bound=Kept)
 
 CONSENT = timedelta(minutes=10)
 """So long a person has to consent."""
-
-
-class _Consent(Kept):
-    """A sign-in that was begun: what must be the same when it is finished."""
-
-    account: str
-    holder: str
-    target: str
-    verifier: str | None = Field(repr=False)
-    redirect_uri: str
-    server: Server
-    client: Registered
-    resource: str | None
-    scopes: tuple[str, ...]
 
 
 class OAuthClient:
@@ -65,6 +51,8 @@ class OAuthClient:
         self._vault = vault
         self._clock = clock
         self._wire = Wire(clock, transport)
+        self.scopes: tuple[str, ...] | None = None
+        """What was consented to when that was last looked at; None before that."""
         self._renewal: asyncio.Task[Grant] | None = None
         self._working: set[asyncio.Task[Any]] = set()
 
@@ -104,7 +92,7 @@ class OAuthClient:
             query["scope"] = " ".join(scopes)
         if found.resource is not None:
             query["resource"] = found.resource
-        consent = _Consent(
+        consent = Consent(
             account=self.account,
             holder=holder,
             target=self._target.name,
@@ -124,14 +112,14 @@ class OAuthClient:
         Raises: InvalidRequest for an answer to nothing that this holder began, NotConnected if there was no consent.
         """
         taken = await self._vault.take("consent", answer.get("state", ""))
-        consent = _known(_Consent, taken)
+        consent = _known(Consent, taken)
         mine = (self.account, holder, self._target.name)
         if consent is None or (consent.account, consent.holder, consent.target) != mine:
             raise InvalidRequest(
                 "This sign-in was not begun here, was finished already, or took longer than ten minutes. Begin again.",
                 account=self.account,
             )
-        await self._unbroken(self._exchange(consent, code_of(answer, consent.server)))
+        await self._unbroken(self._exchange(consent, code_of(answer, consent.server, self.account)))
 
     async def token(self, refused: str | None = None) -> str:
         """An access token that serves: another one before it expires, or because `refused` was refused.
@@ -180,7 +168,7 @@ class OAuthClient:
             if lacking != grant.lacking:
                 await self._keep(grant.model_copy(update={"lacking": lacking}))
 
-    async def _exchange(self, consent: _Consent, code: str) -> None:
+    async def _exchange(self, consent: Consent, code: str) -> None:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": consent.redirect_uri}
         if consent.verifier is not None:
             form["code_verifier"] = consent.verifier
@@ -202,7 +190,7 @@ class OAuthClient:
             if grant.serves(self._clock.now(), refused):
                 return grant
             if grant.refresh is None:
-                raise NotConnected(f"The sign-in has ended, and nothing came with it to renew it. {CONNECT}.")
+                raise NotConnected(f"The sign-in has ended, and nothing came with it to renew it. {self._advice}.")
             form = {"grant_type": "refresh_token", "refresh_token": grant.refresh}
             try:
                 fresh = await self._granted(grant, form)
@@ -225,16 +213,32 @@ class OAuthClient:
         except Refused as error:
             if error.error in UNKNOWN_CLIENT:
                 await forget(grant.client, self._vault)
+            ends = self._target.endpoints and error.error == "invalid_grant" and self._target.endpoints.ends
+            error.message = " ".join([error.message, *([ends] if ends else []), f"{self._advice}."])
             raise
 
     async def _disconnect(self) -> bool:
         async with self._vault.lease(self._lease):
             try:
                 return await revoke(self._wire, await self._grant())
-            except (NotConnected, ProviderDown, RateLimited):
+            except (NotConnected, ProviderDown):
                 return False
             finally:
                 await self._vault.drop("grant", self.account)
+
+    @property
+    def has_fixed_scopes(self) -> bool:
+        """Whether the configuration says which scopes to ask for."""
+        return bool(self._auth.scopes)
+
+    async def close(self) -> None:
+        """Wait a while for what is under way: a token that is not kept is lost."""
+        if tasks := {*self._working, *([self._renewal] if self._renewal else [])}:
+            await asyncio.wait(tasks, timeout=PATIENCE)
+
+    @property
+    def _advice(self) -> str:
+        return connect(self.account)
 
     @property
     def _lease(self) -> str:
@@ -242,13 +246,16 @@ class OAuthClient:
 
     async def _grant(self) -> Grant:
         """The grant as it is kept now. Raises NotConnected."""
-        grant = _known(Grant, await self._vault.get("grant", self.account))
+        try:
+            grant = _known(Grant, await self._vault.get("grant", self.account))
+        except NotConnected as error:
+            raise NotConnected(f"{error.message} {self._advice}.") from None
         if grant is None:
-            raise NotConnected(f"Nobody has signed in yet, or the sign-in has ended. {CONNECT}.")
-        if grant.target != self._target.name:
-            raise NotConnected(f"The sign-in was for another address than the configuration has now. {CONNECT}.")
-        if self._auth.client_id not in (None, grant.client.id):
-            raise NotConnected(f"The sign-in was with another client_id than the configuration has now. {CONNECT}.")
+            raise NotConnected(f"Nobody has signed in yet, or the sign-in has ended. {self._advice}.")
+        another = "address" if grant.target != self._target.name else "client_id"
+        if another == "address" or self._auth.client_id not in (None, grant.client.id):
+            raise NotConnected(f"The sign-in was for another {another} than the configuration has now. {self._advice}.")
+        self.scopes = grant.scopes
         return grant.model_copy(update={"client": self._with_secret(grant.client)})
 
     async def _keep(self, grant: Grant) -> None:

@@ -27,7 +27,8 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 class Endpoints:
     """A vendor's authorization server, where none is to be looked for.
 
-    `method` is how a client's secret is sent; without `pkce_with_secret` a client that has one sends no PKCE.
+    `method` is how a client's secret is sent; without `pkce_with_secret` a client that has one sends no PKCE. `ends` is
+    what to know of how long a consent lasts there.
     """
 
     authorization: str
@@ -36,6 +37,7 @@ class Endpoints:
     issuer: str | None = None
     method: Method = "client_secret_post"
     pkce_with_secret: bool = True
+    ends: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Generator
 import httpx2
 
 from providers.oauth.client import OAuthClient
-from providers.oauth.tokens import CONNECT
+from providers.oauth.tokens import connect
 from providers.oauth.wire import safe
 from schemas import NotConnected, PermissionDenied
 
@@ -32,19 +32,26 @@ class OAuthSignIn(httpx2.Auth):
             request.headers["Authorization"] = f"Bearer {token}"
             response = yield request
             if response.status_code == 401:
-                raise NotConnected(f"The server refused the sign-in, also after it was renewed. {CONNECT}.")
-        if response.status_code == 403 and (scopes := _lacking(response)):
+                raise NotConnected(f"The server refused the sign-in, also after it was renewed. {self._advice}.")
+        if response.status_code == 403 and is_few_scopes(response) and (scopes := self.lacking(response)):
             await self.client.lacks(scopes)
-            raise PermissionDenied(
-                f"The consent lacks {safe(', '.join(scopes))}, which this needs. Add it to the account's `auth.scopes` "
-                f"if any are there, then connect the account again."
-            )
+            first = "Add that to the account's `auth.scopes`. " if self.client.has_fixed_scopes else ""
+            what = f"The consent lacks {safe(', '.join(scopes))}, which this needs."
+            told = f"{what} {first}{self._advice}, and consent to all of it."
+            raise PermissionDenied(told, details={"missing_scopes": list(scopes)})
+
+    def lacking(self, response: httpx2.Response) -> tuple[str, ...]:
+        """The scopes that a refused request needs and its token lacks, where the server says which (RFC 6750, 3.1)."""
+        from mcp.client.auth.utils import extract_scope_from_www_auth
+
+        return tuple((extract_scope_from_www_auth(response) or "").split())[:20]
+
+    @property
+    def _advice(self) -> str:
+        return connect(self.client.account)
 
 
-def _lacking(response: httpx2.Response) -> tuple[str, ...]:
-    """The scopes that a request needs and its token lacks, where the server says which (RFC 6750, 3.1)."""
-    from mcp.client.auth.utils import extract_field_from_www_auth, extract_scope_from_www_auth
+def is_few_scopes(response: httpx2.Response) -> bool:
+    from mcp.client.auth.utils import extract_field_from_www_auth
 
-    if extract_field_from_www_auth(response, "error") != "insufficient_scope":
-        return ()
-    return tuple((extract_scope_from_www_auth(response) or "").split())[:20]
+    return extract_field_from_www_auth(response, "error") == "insufficient_scope"

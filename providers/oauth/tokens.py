@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import httpx2
@@ -10,16 +11,20 @@ from pydantic import Field
 from providers.oauth.discovery import Kept, Server
 from providers.oauth.registration import Registered
 from providers.oauth.wire import AGAIN, Wire, body, complaint, host, is_overload
-from schemas import NotConnected, ProviderDown
+from schemas import NotConnected, ProviderDown, RateLimited
 
 AHEAD = timedelta(seconds=60)
 """A token is renewed so long before it expires, or in the last tenth of a shorter life."""
 LONGEST_LIFE = 365 * 24 * 3600.0
 UNKNOWN_CLIENT = ("invalid_client", "unauthorized_client")
-CONNECT = "Connect the account: run `scheduling-gateway connect`, or open its connect_url"
 OVERLOADED = ("server_error", "temporarily_unavailable")
 SECRETS = ("code", "code_verifier", "refresh_token")
 _PRINTED = re.compile(r"[\x21-\x7e]+")
+
+
+def connect(account: str) -> str:
+    """The advice, to be pasted into a terminal."""
+    return f"Connect the account: run `scheduling-gateway connect {account}`, or open its connect_url"
 
 
 class Grant(Kept):
@@ -82,7 +87,7 @@ async def granted(wire: Wire, grant: Grant, form: Mapping[str, str], now: dateti
 
 
 async def revoke(wire: Wire, grant: Grant) -> bool:
-    """Whether the server took it back."""
+    """Whether the server took any of it back."""
     if grant.server.revocation is None:
         return False
     told = False
@@ -91,8 +96,8 @@ async def revoke(wire: Wire, grant: Grant) -> bool:
     for hint, token in tokens.items():
         if token is not None:
             form = grant.client.sign({"token": token, "token_type_hint": hint})
-            response = await wire.send("POST", grant.server.revocation, **form)
-            told = told or response.is_success
+            with suppress(ProviderDown, RateLimited):
+                told |= (await wire.send("POST", grant.server.revocation, **form)).is_success
     return told
 
 
@@ -115,4 +120,4 @@ def _failure(response: httpx2.Response, where: str, hidden: list[str | None]) ->
     if is_overload(response) or not isinstance(error, str) or error in OVERLOADED:
         return ProviderDown(f"The sign-in at {where} answered HTTP {response.status_code}. {AGAIN}")
     what = "does not take the gateway's client" if error in UNKNOWN_CLIENT else "refused the sign-in"
-    return Refused(f"{where} {what}{complaint(said, hidden)}. {CONNECT}.", error)
+    return Refused(f"{where} {what}{complaint(said, hidden)}.", error)

@@ -85,6 +85,19 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def is_here(url: str) -> bool:
+    """Whether it leads to this machine or its own network segment, in whichever spelling."""
+    name = httpx2.URL(url).host.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified or address.is_link_local
+
+
 def checked(url: str, what: str, *, named_by: str | None = None) -> str:
     """`url`, if a secret may be sent there. `named_by` is the server that names it.
 
@@ -97,7 +110,7 @@ def checked(url: str, what: str, *, named_by: str | None = None) -> str:
         is_web = False
     if not is_web or parsed.userinfo or parsed.fragment:
         raise NotConnected(f"Cannot sign in: {what} is no plain web address. Tell whoever runs the server.")
-    if named_by is not None and is_loopback(url) and not is_loopback(named_by):
+    if named_by is not None and is_here(url) and not is_here(named_by):
         raise NotConnected(f"Cannot sign in: {host(named_by)} names an address of this machine as {what}.")
     if parsed.scheme == "http" and not is_loopback(url):
         raise NotConnected(f"Cannot sign in: {what} at {host(url)} is not encrypted (http). It has to be https.")

@@ -39,6 +39,7 @@ from tests.emulators.wire import Lost
 
 CODE_LIFE = timedelta(minutes=10)
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+LASTING = {"access_type": "offline", "prompt": "consent"}
 Json = dict[str, Any]
 
 
@@ -72,10 +73,11 @@ class AuthorizationServer:
     """Quirks: `registration` is open, refused or none; `documents` are clients by the address of their document (None:
     not offered); `methods` are the ways in which clients may show who they are, and those but `none` bring a secret,
     which is good for `secret_life`; `clients` are registered by hand (id to secret or None); without `consents` the
-    person declines; without `rotates` a refresh token is good for ever; without `renews` there is none; `at` is openid
-    for metadata where OpenID Connect has it; without `pkce_with_secret` a client with a secret must not send a verifier
-    (Cal.com); `alter` changes the metadata. `failures` meet the next requests for a token: an answer, an exception, or
-    Lost."""
+    person declines, and `unticks` are scopes that they leave out; without `rotates` a refresh token is good for ever;
+    without `renews` there is none, and with `offline` only for who asks for it (Google); `at` is openid for metadata
+    where OpenID Connect has it; `paths` are where one consents, gets tokens and revokes them; without
+    `pkce_with_secret` a client with a secret must not send a verifier (Cal.com); `alter` changes the metadata.
+    `failures` meet the next requests for a token: an answer, an exception, or Lost."""
 
     def __init__(
         self,
@@ -97,6 +99,9 @@ class AuthorizationServer:
         life: int | None = 7200,
         secret_life: timedelta | None = None,
         at: str = "oauth",
+        paths: tuple[str, str, str] = ("/oauth/authorize", "/oauth/token", "/oauth/revoke"),
+        unticks: Collection[str] = (),
+        offline: bool = False,
         alter: Callable[[Json], Json] = lambda metadata: metadata,
     ) -> None:
         self.clock = clock
@@ -114,6 +119,8 @@ class AuthorizationServer:
         self.pkce_with_secret = pkce_with_secret
         self.life = life
         self.secret_life = secret_life
+        self.unticks = unticks
+        self.offline = offline
         self.alter = alter
         self.clients: dict[str, Json] = {
             id: {"client_secret": secret, "redirect_uris": None, "token_endpoint_auth_method": None}
@@ -131,9 +138,9 @@ class AuthorizationServer:
             routes=[
                 Route(f"/.well-known/{well_known}{path}", self._metadata),
                 Route("/oauth/register", self._register, methods=["POST"]),
-                Route("/oauth/authorize", self._authorize),
-                Route("/oauth/token", self._token, methods=["POST"]),
-                Route("/oauth/revoke", self._revoke, methods=["POST"]),
+                Route(paths[0], self._authorize),
+                Route(paths[1], self._token, methods=["POST"]),
+                Route(paths[2], self._revoke, methods=["POST"]),
             ]
         )
 
@@ -226,7 +233,8 @@ class AuthorizationServer:
             answer |= error
         else:
             code = secrets.token_urlsafe(24)
-            self.codes[code] = Code(asked, scopes, self.clock.now() + CODE_LIFE)
+            granted = tuple(scope for scope in scopes if scope not in self.unticks)
+            self.codes[code] = Code(asked, granted, self.clock.now() + CODE_LIFE)
             answer["code"] = code
         joint = "&" if urlsplit(asked["redirect_uri"]).query else "?"
         return RedirectResponse(f"{asked['redirect_uri']}{joint}{urlencode(answer)}", 302)
@@ -281,7 +289,7 @@ class AuthorizationServer:
         self._check_resource(code.asked.get("resource"), form)
         code.brought = Grant(client, code.scopes, code.asked.get("resource"))
         self.grants.append(code.brought)
-        return self._tokens(code.brought)
+        return self._tokens(code.brought, not self.offline or LASTING.items() <= code.asked.items())
 
     def _by_refresh(self, client: str, form: Mapping[str, str]) -> Json:
         token = form.get("refresh_token", "")
@@ -294,7 +302,7 @@ class AuthorizationServer:
                 return self._tokens(grant)
         raise Refused("invalid_grant", "The refresh token is not valid.")
 
-    def _tokens(self, grant: Grant) -> Json:
+    def _tokens(self, grant: Grant, lasting: bool = True) -> Json:
         access = f"access-{secrets.token_urlsafe(24)}"
         # Nobody ever said when it ends, where `life` is None.
         life = timedelta(seconds=self.life) if self.life is not None else timedelta(days=1)
@@ -303,7 +311,7 @@ class AuthorizationServer:
         if self.life is not None:
             answer["expires_in"] = self.life
         is_new = grant.refresh is None
-        if self.renews and (is_new or self.rotates):
+        if self.renews and lasting and (is_new or self.rotates):
             if grant.refresh is not None:
                 grant.spent.append(grant.refresh)
             grant.refresh = answer["refresh_token"] = f"refresh-{secrets.token_urlsafe(24)}"
