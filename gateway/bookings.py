@@ -115,6 +115,8 @@ class Bookings:
             look,
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
+            attendee=attendee_email.lower(),
+            kept={"request": request.model_dump(mode="json")},
         )
         note = unlike(booking, request) if repeated else None
         return BookingAnswer.of(provider.account, booking, account_zone, note)
@@ -186,7 +188,9 @@ class Bookings:
     async def get(self, booking_id: str, time_zone: str | None) -> BookingAnswer:
         tz = a_zone(time_zone)
         provider, booking = await self.find(booking_id, Feature.GET_BOOKING)
-        return BookingAnswer.of(provider.account, booking, tz or await zone_of(provider), asked_for=booking_id.strip())
+        note = await self._gateway.settling.note(provider, booking.id)
+        tz = tz or await zone_of(provider)
+        return BookingAnswer.of(provider.account, booking, tz, note, asked_for=booking_id.strip())
 
     async def cancel(self, booking_id: str, reason: str | None) -> BookingAnswer:
         provider, booking = await self.find(booking_id, Feature.CANCEL_BOOKING)
@@ -205,8 +209,10 @@ class Bookings:
             return BookingAnswer.of(provider.account, cancelled, tz, note, asked_for)
         return BookingAnswer.of(provider.account, cancelled, tz, asked_for=asked_for)
 
-    async def call_off(self, provider: Provider, booking: Booking, reason: str | None) -> Booking:
-        """Cancel a live booking."""
+    async def call_off(
+        self, provider: Provider, booking: Booking, reason: str | None, *, parent: str | None = None
+    ) -> Booking:
+        """Cancel a live booking; `parent` is the move that needs it."""
 
         async def look(_: str, __: int) -> Booking | None:
             try:
@@ -220,7 +226,13 @@ class Bookings:
 
         request = [booking.id, reason]
         return await self._gateway.write(
-            provider, Feature.CANCEL_BOOKING, request, lambda _: provider.cancel_booking(booking, reason), look
+            provider,
+            Feature.CANCEL_BOOKING,
+            request,
+            lambda _: provider.cancel_booking(booking, reason),
+            look,
+            kept={"booking_id": booking.id},
+            parent=parent,
         )
 
     async def respond(self, booking_id: str, response: BookingResponse, reason: str | None) -> BookingAnswer:
@@ -249,6 +261,7 @@ class Bookings:
             [booking_id, response, reason],
             lambda _: provider.respond_to_booking(booking, response, reason),
             look,
+            kept={"booking_id": booking.id, "response": response},
         )
         return BookingAnswer.of(provider.account, answered, tz, asked_for=asked_for)
 

@@ -108,6 +108,23 @@ def disconnect(account: AccountName, *, config: ConfigFile = None) -> int:
 
 
 @app.command
+def journal(
+    *,
+    config: ConfigFile = None,
+    unsettled: Annotated[
+        bool, Parameter(negative="", help="Only writes of which it is not known what came of them.")
+    ] = False,
+    limit: Annotated[int, Parameter(help="How many to show.")] = 50,
+) -> int:
+    """Show the writes that were made, newest first. Nobody's words are in it."""
+    from gateway.journal_command import journal as run
+
+    if not 1 <= limit <= 10_000:
+        raise ConfigError(["--limit: must be 1 to 10000"])
+    return run(load_config(config), most=limit, unsettled=unsettled)
+
+
+@app.command
 def demo() -> int:
     """Book, move and cancel a meeting on an embedded calendar, through a real MCP client. Leaves nothing behind."""
     from gateway.demo import run

@@ -99,11 +99,34 @@ def _default_storage() -> StorageConfig:
     return StorageConfig(url=f"sqlite:///{user_data_path(APP) / 'gateway.db'}")
 
 
+class PerSpan(Model):
+    """How many bookings in an hour and in a day."""
+
+    hour: int = Field(ge=1)
+    day: int = Field(ge=1)
+
+
+class BrakesConfig(Model):
+    """What stops a client that books in a loop; each is for one account."""
+
+    account: PerSpan = PerSpan(hour=100, day=500)
+    attendee: PerSpan = PerSpan(hour=20, day=60)
+
+
+class JournalConfig(Model):
+    """How long the journal remembers settled writes, in days, and how many at most; those of two days always."""
+
+    days: int = Field(90, ge=2)
+    rows: int = Field(100_000, ge=1000)
+
+
 class Config(Model):
     """A whole configuration. `accounts` are the adapters' own config models, by account name."""
 
     accounts: dict[str, Any]
     server: ServerConfig = ServerConfig()
+    brakes: BrakesConfig = BrakesConfig()
+    journal: JournalConfig = JournalConfig()
     storage: StorageConfig = Field(default_factory=_default_storage)
 
 

@@ -20,13 +20,14 @@ from gateway.connecting import Connecting
 from gateway.listing import Listing
 from gateway.moving import Moving
 from gateway.paging import digest
+from gateway.settling import Settling
 from gateway.writes import Writes
 from providers import PROVIDERS, Clock, Provider, Services, SystemClock
 from providers.keys import KeyRing
 from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
-    from gateway.journal import Intent, Journal, Look
+    from gateway.journal import Brake, Intent, Journal, Look
     from gateway.links import Links
     from gateway.moves import Moves
     from providers.storage import Storage
@@ -66,6 +67,7 @@ class Gateway:
         self.listing = Listing(self)
         self.moving = Moving(self)
         self.connecting = Connecting(self)
+        self.settling = Settling(self)
         self._transport = transport
         self._writes = Writes()
         self.is_open = False
@@ -88,12 +90,12 @@ class Gateway:
             from providers.storage import Storage
             from providers.vault import Vault
 
-            self.storage = Storage(self.config.storage.url)
+            kept = self.config.storage
+            self.storage = Storage(kept.url)
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
             self.moves = Moves(self.storage, self.clock)
             self.links = Links(self.storage, self.clock)
-            kept = self.config.storage
             self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
             services = Services(self.clock, self.storage, self.vault, transport=self._transport)
             accounts = {}
@@ -123,12 +125,19 @@ class Gateway:
         request: object,
         send: Callable[[str], Awaitable[T]],
         look: "Look[T] | None" = None,
+        *,
+        kept: Mapping[str, object] | None = None,
+        parent: str | None = None,
     ) -> T:
         """Make a write: journaled before and after, and finished even if the caller goes away.
 
-        `look` finds what it made where its answer is lost.
+        `look` finds what it made where its answer is lost; `kept` is what that takes after a restart.
         """
-        intent = self._intent(provider, tool, request)
+        if parent is None:
+            await self.settling.due(provider)
+        else:  # which goes on, so that nobody takes it for dead
+            await self.journal.renew(parent)
+        intent = replace(self._intent(provider, tool, request), kept=kept, parent=parent)
         sent = partial(self._send, provider, send, _named(provider, look))
         return await self._writes.finish(self.journal.record(intent, sent))
 
@@ -143,11 +152,21 @@ class Gateway:
         *,
         key: str | None,
         same: object,
+        attendee: str | None = None,
+        kept: Mapping[str, object] | None = None,
     ) -> T:
         """The same for a write that must happen once: by `key` for a day, or else by `same` for ten minutes."""
+        await self.settling.due(provider)
         intent = self._intent(provider, tool, same if key is None else request)
         claim = digest(CALLER, tool, key is None, same if key is None else key)
-        intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY)
+        intent = replace(
+            intent,
+            claim=claim,
+            keep=KEEP_SAME if key is None else KEEP_KEY,
+            kept=kept,
+            attendee=None if attendee is None else digest(attendee),
+            brakes=self._brakes() if tool is Feature.CREATE_BOOKING else (),
+        )
         look = _named(provider, look)
         once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
         return await self._writes.finish(once)
@@ -181,6 +200,17 @@ class Gateway:
             raise lost
         what = f"{lost.message.partition('. ')[0]}. It was looked for and did not happen; try again."
         raise ProviderDown(what, account=provider.account)
+
+    def _brakes(self) -> "tuple[Brake, ...]":
+        from gateway.journal import Brake
+
+        limits = self.config.brakes
+        kinds = ((limits.account, False), (limits.attendee, True))
+        return tuple(
+            Brake(most, span, of_attendee)
+            for limit, of_attendee in kinds
+            for most, span in ((limit.hour, 3600), (limit.day, 86_400))
+        )
 
     def _intent(self, provider: Provider, tool: Feature, request: object) -> "Intent":
         from gateway.journal import Intent

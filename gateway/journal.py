@@ -8,26 +8,33 @@ and is answered with what that one made, or, if nobody knows whether it made any
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from providers import Clock
 from providers.slots import seconds
 from providers.storage import Storage
 from providers.storage.tables import journal
-from schemas import InvalidRequest, OutcomeUnknown, ProviderDown, SchedulingError
+from schemas import InvalidRequest, OutcomeUnknown, PolicyDenied, ProviderDown, SchedulingError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 WAIT = 180.0
 """How long a request waits for its twin, in seconds; longer than it may take to send a write and to look for it."""
+
+AGAIN = (60, 300, 1800, 7200, 43_200)
+"""After how many seconds a write that could not be settled is looked at again, each time it could not."""
+
+LONGEST_KEPT = 2 * 86_400
+"""How long a row may be asked for, in seconds: claims last a day, and so do limits."""
 
 UNSETTLED = (
     "The same request was sent before and its outcome is not known. It may have happened: look with list_bookings "
@@ -42,10 +49,20 @@ Raises a SchedulingError if it cannot tell.
 
 
 @dataclass(frozen=True, slots=True)
+class Brake:
+    """At most `most` bookings in so many seconds: in all of an account, or for one attendee of it."""
+
+    most: int
+    seconds: int
+    of_attendee: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A write about to be made. `digest` stands for its arguments, `claim` for what makes another one the same.
 
-    `keep` is how long the claim lasts, in seconds.
+    `keep` is how long the claim lasts, in seconds. `kept` is what it takes to find out what came of it, and is
+    forgotten when that is known; `parent` is the move that this is a step of.
     """
 
     caller: str
@@ -54,6 +71,10 @@ class Intent:
     digest: str
     claim: str | None = None
     keep: int = 0
+    attendee: str | None = None
+    kept: Mapping[str, Any] | None = None
+    parent: str | None = None
+    brakes: tuple[Brake, ...] = ()
 
 
 class Journal:
@@ -141,13 +162,39 @@ class Journal:
             "tool": intent.tool,
             "claim": intent.claim,
             "digest": intent.digest,
+            "attendee": intent.attendee,
+            "kept": None if intent.kept is None else dict(intent.kept),
+            "parent": intent.parent,
             "outcome": "sent",
             "created": now,
             "updated": now,
         }
         async with self._storage.write() as connection:
             await connection.execute(insert(journal).values(**row))
+            for brake in intent.brakes:
+                await self._must_not_exceed(connection, brake, intent, now)
         return marker
+
+    async def _must_not_exceed(self, connection: AsyncConnection, brake: Brake, intent: Intent, now: int) -> None:
+        """Raises PolicyDenied, so that nothing is begun, where a booking would be one too many."""
+        mine = (
+            journal.c.account == intent.account,
+            journal.c.tool == intent.tool,
+            journal.c.outcome != "failed",
+            journal.c.created > now - brake.seconds,
+            *([journal.c.attendee == intent.attendee] if brake.of_attendee else []),
+        )
+        made = sorted(await connection.scalars(select(journal.c.created).where(*mine)))
+        if len(made) > brake.most:
+            wait = made[-brake.most - 1] + brake.seconds - now
+            what = "for this attendee" if brake.of_attendee else "in this account"
+            span = {3600: "an hour", 86_400: "a day"}[brake.seconds]
+            raise PolicyDenied(
+                f"The gateway makes {brake.most} bookings {what} in {span}, and they were made. If more are meant, the "
+                "operator raises `brakes` in the configuration; if not, look whether something books in a loop.",
+                account=intent.account,
+                retry_after=max(wait, 1),
+            )
 
     async def _send(self, marker: str, send: Callable[[str], Awaitable[T]]) -> T:
         try:
@@ -164,8 +211,88 @@ class Journal:
         await self._settle(marker, outcome="done", reference=getattr(made, "id", None))
         return made
 
+    async def keep(self, marker: str, kept: Mapping[str, Any]) -> None:
+        """Keep more of what it takes to settle a write, before it goes on."""
+        async with self._storage.write() as connection:
+            await connection.execute(
+                update(journal)
+                .where(journal.c.id == marker)
+                .values(kept=dict(kept), updated=seconds(self._clock.now()))
+            )
+
+    async def renew(self, marker: str) -> None:
+        """Say that whoever sends this is still at it."""
+        async with self._storage.write() as connection:
+            mine = update(journal).where(journal.c.id == marker)
+            await connection.execute(mine.values(updated=seconds(self._clock.now())))
+
+    async def unsettled(self, account: str | None = None) -> Sequence[Row[Any]]:
+        """Writes of which nobody knows what came of them: those whose sender has been silent for long, and those that
+        could not be told before and are due again. The oldest first; the steps of a move before the move."""
+        now = seconds(self._clock.now())
+        of_account = [] if account is None else [journal.c.account == account]
+        silent = and_(journal.c.outcome == "sent", journal.c.updated + WAIT <= now)
+        due = and_(
+            journal.c.outcome == "unknown",
+            journal.c.kept.is_not(None),
+            or_(*(and_(journal.c.tries == n, journal.c.updated + s <= now) for n, s in enumerate(AGAIN))),
+        )
+        query = (
+            select(journal)
+            .where(or_(silent, due), *of_account)
+            .order_by(journal.c.parent.is_(None), journal.c.created, journal.c.id)
+        )
+        async with self._storage.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def steps(self, parent: str) -> Sequence[Row[Any]]:
+        """What was sent for a move, in its order."""
+        query = select(journal).where(journal.c.parent == parent).order_by(journal.c.created, journal.c.id)
+        async with self._storage.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def take(self, row: Row[Any]) -> bool:
+        """Settle this row alone: of several processes that want to, one gets it."""
+        same = (journal.c.id == row.id, journal.c.updated == row.updated, journal.c.tries == row.tries)
+        mine = {"updated": seconds(self._clock.now()), "tries": row.tries + 1, "outcome": "unknown"}
+        async with self._storage.write() as connection:
+            return (await connection.execute(update(journal).where(*same).values(**mine))).rowcount == 1
+
+    async def settle(self, row: Row[Any], outcome: str, reference: str | None = None) -> None:
+        """Say what came of a write. One that did nothing stands for no other."""
+        free = {"claim": None} if outcome == "failed" else {}
+        await self._settle(row.id, outcome=outcome, reference=reference, **free)
+
+    async def recent(self, most: int, *, unsettled: bool = False) -> Sequence[Row[Any]]:
+        """The newest rows first."""
+        wanted = [journal.c.outcome.in_(("sent", "unknown"))] if unsettled else []
+        query = select(journal).where(*wanted).order_by(journal.c.created.desc(), journal.c.id).limit(most)
+        async with self._storage.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def open_of(self, account: str) -> Sequence[Row[Any]]:
+        """Writes of an account whose outcome is not known."""
+        query = select(journal).where(journal.c.account == account, journal.c.outcome.in_(("sent", "unknown")))
+        async with self._storage.read() as connection:
+            return (await connection.execute(query)).all()
+
+    async def prune(self, days: int, rows: int) -> None:
+        """Forget settled writes that are too old, or too many."""
+        settled = journal.c.outcome.in_(("done", "failed"))
+        old = seconds(self._clock.now()) - days * 86_400
+        # Those that a limit or a repeated request may still ask for stay.
+        recent = seconds(self._clock.now()) - LONGEST_KEPT
+        newest = select(journal.c.id).order_by(journal.c.created.desc()).limit(rows).scalar_subquery()
+        async with self._storage.write() as connection:
+            await connection.execute(delete(journal).where(settled, journal.c.updated < old))
+            await connection.execute(
+                delete(journal).where(settled, journal.c.updated < recent, journal.c.id.not_in(newest))
+            )
+
     async def _settle(self, marker: str, **values: Any) -> None:
         """The write is over and its outcome is told whether or not the journal can be: a failure here is logged."""
+        if values["outcome"] in ("done", "failed"):
+            values["kept"] = None
         changed = update(journal).where(journal.c.id == marker)
         try:
             async with self._storage.write() as connection:

@@ -27,13 +27,13 @@ class Moving:
         provider, booking = await bookings.find(booking_id, Feature.RESCHEDULE_BOOKING)
         tz = await zone_of(provider)
 
-        async def send(_: str) -> Booking:
+        async def send(marker: str) -> Booking:
             bookings.must_be_live(provider, booking)
             if booking.start == at:
                 return booking
             bookings.must_be_ahead(at)
             if provider.rebooks:
-                return await Rebooking(self._gateway, provider, booking, at, reason).run()
+                return await Rebooking(self._gateway, provider, booking, at, reason, marker).run()
             moved = await provider.reschedule_booking(booking, at, reason)
             if moved.id != booking.id:
                 await self._gateway.moves.add(provider.account, booking.id, moved.id)
@@ -56,16 +56,25 @@ class Moving:
         # What is made step by step has looked at each step, and says itself where it got to.
         seen = None if provider.rebooks else look
         request = [asked_for, at.timestamp(), reason]
+        kept = {"booking_id": booking.id, "start": at.isoformat()}
         if idempotency_key is not None:
             moved = await self._gateway.write_once(
-                provider, Feature.RESCHEDULE_BOOKING, request, send, again, seen, key=idempotency_key, same=request
+                provider,
+                Feature.RESCHEDULE_BOOKING,
+                request,
+                send,
+                again,
+                seen,
+                key=idempotency_key,
+                same=request,
+                kept=kept,
             )
         elif booking.status in LIVE and booking.start == at:
             return MovedAnswer.moved(
                 provider, booking, tz, asked_for, "It was at this time already; nothing was changed."
             )
         else:
-            moved = await self._gateway.write(provider, Feature.RESCHEDULE_BOOKING, request, send, seen)
+            moved = await self._gateway.write(provider, Feature.RESCHEDULE_BOOKING, request, send, seen, kept=kept)
         return MovedAnswer.moved(provider, moved, tz, asked_for)
 
     async def _found_at(self, provider: Provider, booking: Booking, at: datetime, since: int) -> Booking:

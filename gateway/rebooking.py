@@ -6,21 +6,17 @@ new; if the new one cannot be had then, the old time is booked again. Each step 
 looked up if its answer is lost, and tried again if it surely did not happen and stopping would leave a mess.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
-
-from gateway.accounts import reading, zone_of
+from gateway.accounts import reading
+from gateway.anew import Anew
 from gateway.answers import routed
 from providers import Provider
 from schemas import (
     LIVE,
-    Answer,
     Booking,
     BookingRequest,
-    EventType,
     Feature,
     InvalidRequest,
     NotFound,
@@ -29,8 +25,6 @@ from schemas import (
     RateLimited,
     SchedulingError,
     SlotTaken,
-    TimeRange,
-    Unsupported,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOVED = "Moved to another time."
 TAKEN_BACK = "Taken back: the booking stays at its time."
 # Seconds before a step is tried again: the longer, the more is lost if it fails.
 BOOKING, CANCELLING, RESTORING = (2.0,), (2.0, 8.0), (2.0, 8.0, 30.0)
@@ -47,27 +40,19 @@ REQUESTS = 8
 """What booking anew, cancelling and putting back take together, if every answer arrives."""
 
 
-class Rebooking:
+class Rebooking(Anew):
     """One move of one booking."""
-
-    def __init__(self, gateway: "Gateway", provider: Provider, booking: Booking, at: datetime, reason: str | None):
-        self._gateway = gateway
-        self._provider = provider
-        self._booking = booking
-        self._at = at
-        self._reason = reason or MOVED
-        self._old_id = routed(provider.account, booking.id)
 
     async def run(self) -> Booking:
         """The booking at its new time. Raises before anything is sent where it cannot be, or says what is left."""
         provider, bookings = self._provider, self._gateway.bookings
         provider.forget()
-        event_type = await self._event_type()
+        event_type = await self.event_type()
         # Read again: as it is now, and with its answers told apart by the event type.
         was, self._booking = self._booking, await reading(provider, provider.get_booking(self._booking.id))
         if (self._booking.status, self._booking.start) != (was.status, was.start):
             raise InvalidRequest("The booking was changed meanwhile. Look at it again.", account=provider.account)
-        anew = await self._request(event_type)
+        anew = await self.request(event_type)
         try:
             await bookings.check(provider, anew)
         except InvalidRequest as error:
@@ -75,14 +60,63 @@ class Rebooking:
             if self._booking.reschedule_url:
                 error.message += f" Mend that first, or let the guest move it at {self._booking.reschedule_url}."
             raise
-        touches = self._touches(event_type)
+        touches = self.touches(event_type)
         if touches:
-            await self._must_be_sure_of_the_start(event_type)
+            await self.must_be_sure_of_the_start(event_type)
         provider.must_take(REQUESTS)
+        await self._gateway.journal.keep(self._marker, self._kept(anew, touches))
         async with bookings.room(provider, 2 if touches else 1):
             made = await (self._cancel_then_book(anew) if touches else self._book_then_cancel(anew))
         await self._gateway.moves.add(provider.account, self._booking.id, made.id)
         return made
+
+    def _kept(self, anew: BookingRequest, touches: bool) -> dict[str, Any]:
+        """What it takes to go on after a restart."""
+        return {
+            "booking_id": self._booking.id,
+            "booking": self._booking.model_dump(mode="json"),
+            "anew": anew.model_dump(mode="json"),
+            "reason": self._reason,
+            "book_first": not touches,
+        }
+
+    async def resume(self, anew: BookingRequest, *, book_first: bool) -> Booking | None:
+        """Go on from where the steps got to. See `resume`."""
+        provider, old = self._provider, await self._as_it_is(self._booking.id)
+        new = await self._new()
+        if new is not None and old is not None and book_first:
+            await self._call_off(old, self._reason)
+        elif new is None and old is None and not book_first:
+            new = await self._again(anew)
+        if new is not None:
+            await self._gateway.moves.add(provider.account, self._booking.id, new.id)
+            return new if new.start == anew.start else None
+        return None
+
+    async def _again(self, anew: BookingRequest) -> Booking:
+        """The old booking was cancelled, and there is none in its place: the new time, or else the old one again."""
+        try:
+            return await self._book(anew, ())
+        except (SlotTaken, InvalidRequest):
+            return await self._book(anew.model_copy(update={"start": self._booking.start}), ())
+
+    async def _as_it_is(self, booking_id: str) -> Booking | None:
+        """A booking that is live; None if it is not."""
+        try:
+            now = await reading(self._provider, self._provider.get_booking(booking_id))
+        except NotFound:
+            return None
+        return now if now.status in LIVE else None
+
+    async def _new(self) -> Booking | None:
+        """What the steps have booked that still stands."""
+        for step in await self._gateway.journal.steps(self._marker):
+            if step.tool == Feature.CREATE_BOOKING and step.outcome == "unknown":
+                raise OutcomeUnknown("Whether the new time is booked is not known yet.")
+            is_made = step.tool == Feature.CREATE_BOOKING and step.outcome == "done"
+            if is_made and (made := await self._as_it_is(step.reference)) is not None:
+                return made
+        return None
 
     async def _book_then_cancel(self, anew: BookingRequest) -> Booking:
         try:
@@ -160,7 +194,15 @@ class Rebooking:
         async def book() -> Booking:
             said = [request.event_type_id, request.start.timestamp(), request.attendee_email]
             try:
-                return await self._gateway.write(provider, Feature.CREATE_BOOKING, said, send, look)
+                return await self._gateway.write(
+                    provider,
+                    Feature.CREATE_BOOKING,
+                    said,
+                    send,
+                    look,
+                    kept={"request": request.model_dump(mode="json")},
+                    parent=self._marker,
+                )
             except SlotTaken:
                 for marker, since in tries[:-1]:
                     if made := await reading(provider, look(marker, since)):
@@ -187,7 +229,7 @@ class Rebooking:
                 ) from None
 
     async def _call_off(self, booking: Booking, reason: str) -> Booking:
-        return await self._gateway.bookings.call_off(self._provider, booking, reason)
+        return await self._gateway.bookings.call_off(self._provider, booking, reason, parent=self._marker)
 
     async def _insist(self, pauses: Sequence[float], step: Callable[[], Awaitable[T]]) -> T:
         """A step, tried again where it surely did not happen.
@@ -201,89 +243,16 @@ class Rebooking:
                 await self._gateway.clock.sleep(min(max(pause, error.retry_after or 0), LONGEST_PAUSE))
         return await step()
 
-    async def _event_type(self) -> EventType:
-        provider, booking = self._provider, self._booking
-        elsewhere = f" The guest can move it at {booking.reschedule_url}." if booking.reschedule_url else ""
-        if booking.shared or booking.bound:
-            why = booking.bound or "it is one seat of a meeting with others"
-            raise Unsupported(
-                f"It can only be moved by booking it anew, and that will not do: {why}.{elsewhere}",
-                account=provider.account,
-            )
-        try:
-            event_type = await reading(provider, provider.get_event_type(booking.event_type_id or ""))
-        except NotFound:
-            raise InvalidRequest(
-                "This booking's event type is gone, so it has no slots to move to. Book the new time with another "
-                "event type, then cancel this booking.",
-                account=provider.account,
-            ) from None
-        minutes = (booking.end - booking.start) // timedelta(minutes=1)
-        if minutes != event_type.durations_minutes[0]:
-            raise InvalidRequest(
-                f"This booking takes {minutes} minutes and its event type {event_type.durations_minutes[0]}: moved, it "
-                f"would not be as long as it is.{elsewhere}",
-                account=provider.account,
-            )
-        return event_type
-
-    async def _request(self, event_type: EventType) -> BookingRequest:
-        """The same booking at the new start."""
-        guest, *others = self._booking.attendees
-        answers = {key: _asked(answer, event_type, key) for key, answer in self._booking.answers.items()}
-        same = {
-            "event_type_id": event_type.id,
-            "start": self._at,
-            "attendee_name": guest.name,
-            "attendee_email": guest.email,
-            "guests": [each.email for each in others],
-            "answers": {key: answer for key, answer in answers.items() if answer not in ("", ())},
-            "location": self._booking.location if event_type.locations else None,
-            "notes": self._booking.notes,
-            "carried": self._booking.carried,
-        }
-        try:
-            return BookingRequest.model_validate({**same, "attendee_time_zone": guest.time_zone})
-        except ValidationError:  # of the zone, which the service knows by a name that we do not
-            zone = await zone_of(self._provider)
-            return BookingRequest.model_validate({**same, "attendee_time_zone": zone.key})
-
-    def _touches(self, event_type: EventType) -> bool:
-        """Whether the booking, with its buffers, blocks the time it is to have."""
-        before = timedelta(minutes=event_type.buffer_before_minutes or 0)
-        after = timedelta(minutes=event_type.buffer_after_minutes or 0)
-        start, end = self._booking.start, self._booking.end
-        return self._at - before < end + after and start - before < self._at + (end - start) + after
-
-    async def _must_be_sure_of_the_start(self, event_type: EventType) -> None:
-        """Refuse what would cancel the old booking in vain.
-
-        The service does not offer what the old booking blocks, so what it offers around has to tell at which minutes
-        the event type begins.
-        """
-        provider, now = self._provider, self._gateway.clock.now()
-        if self._booking.start <= now:
-            raise InvalidRequest(
-                "The meeting has begun. To be moved that little it would have to be cancelled first, and could not be "
-                "put back. Move it further.",
-                account=provider.account,
-            )
-        window = TimeRange(start=max(self._at - timedelta(days=3), now), end=self._at + timedelta(days=7))
-        offer = await reading(provider, provider.find_slots(event_type.id, window, None, None))
-        minutes = sorted({slot.start.minute for slot in offer.slots})
-        if minutes and self._at.minute not in minutes:
-            raise SlotTaken(
-                f"This event type begins at minute {' or '.join(map(str, minutes))} of an hour (UTC). Nothing was "
-                "changed; offer the user times of find_slots.",
-                account=provider.account,
-            )
-
     def _stop(self, message: str, *more: str) -> NoReturn:
         details = {"booking_ids": [self._old_id, *more]}
         raise OutcomeUnknown(message, account=self._provider.account, details=details) from None
 
 
-def _asked(answer: Answer, event_type: EventType, key: str) -> Answer:
-    """An answer as it was given: several choices come back as lines."""
-    several = any(each.key == key and each.type == "choices" for each in event_type.questions)
-    return tuple(answer.splitlines()) if several and isinstance(answer, str) else answer
+async def resume(gateway: "Gateway", provider: Provider, marker: str, kept: Mapping[str, Any]) -> Booking | None:
+    """Finish a move that stopped midway, or take it back: the booking at its new time, or None if it is where it was.
+
+    Its steps are settled before. Raises a SchedulingError if that cannot be done now.
+    """
+    booking, anew = Booking.model_validate(kept["booking"]), BookingRequest.model_validate(kept["anew"])
+    move = Rebooking(gateway, provider, booking, anew.start, kept["reason"], marker)
+    return await move.resume(anew, book_first=kept["book_first"])

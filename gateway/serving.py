@@ -15,9 +15,13 @@ from fastmcp import FastMCP
 from gateway.config import Config, ConfigError
 from gateway.core import DRAIN, Gateway
 from gateway.server import NAME, build_app, build_server
-from schemas import ProviderDown
+from schemas import ProviderDown, SchedulingError
 
 BACKLOG = 2048
+log = logging.getLogger(__name__)
+
+SWEEP = 60.0
+"""How often it is looked for writes that nobody saw the end of, in seconds."""
 
 
 def http(config: Config) -> int:
@@ -40,7 +44,10 @@ def http(config: Config) -> int:
         host, port = listener.getsockname()[:2]
         _say(f"{NAME} with {_accounts(config)}")
         _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
-        await http_server(build_server(gateway), config).serve(sockets=[listener])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_sweep, gateway)
+            await http_server(build_server(gateway), config).serve(sockets=[listener])
+            tasks.cancel_scope.cancel()
 
     with listen(config.server.host, config.server.port) as listener:
         anyio.run(run, listener)
@@ -49,7 +56,7 @@ def http(config: Config) -> int:
 
 def own_url(config: Config, listener: socket.socket) -> str:
     """Where a browser finds our pages. Vendors take plain http for a redirect to `localhost` alone."""
-    return config.server.public_url or f"http://localhost:{listener.getsockname()[1]}"
+    return (config.server.public_url or "").rstrip("/") or f"http://localhost:{listener.getsockname()[1]}"
 
 
 def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:
@@ -79,11 +86,23 @@ def stdio(config: Config, *, legacy: bool) -> int:
         async with anyio.create_task_group() as tasks:
             if os.name == "posix":  # elsewhere asyncio has no such receiver, and Ctrl-C ends the process by itself
                 tasks.start_soon(_end_on_signal, gateway)
+            tasks.start_soon(_sweep, gateway)
             await (_legacy_stdio(server) if legacy else _stdio(server))
             tasks.cancel_scope.cancel()
 
     anyio.run(run)
     return 0
+
+
+async def _sweep(gateway: Gateway) -> None:
+    """Settle what a process before this one, or another one, has left; at the start and from then on."""
+    while True:
+        if gateway.is_open:
+            try:
+                await gateway.settling.sweep()
+            except SchedulingError:
+                log.exception("the journal could not be swept")
+        await anyio.sleep(SWEEP)
 
 
 async def _end_on_signal(gateway: Gateway) -> None:

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.rebooking import MOVED
+from gateway.anew import MOVED
 from gateway.server import build_server
 from providers.rest import KEPT, LONGEST_WAIT
 from schemas import (

@@ -6,7 +6,7 @@ migration (`migrations/versions`) and a new `HEAD`.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, text
 
-HEAD = "0005"
+HEAD = "0006"
 
 metadata = MetaData(
     naming_convention={
@@ -92,14 +92,23 @@ journal = Table(
     # What makes two requests the same one. Only one row may hold it; a row that no longer stands for it lets go.
     Column("claim", String(64), nullable=True, unique=True),
     Column("digest", String(64), nullable=False),
+    # Whose booking it is, as a digest, to count them by.
+    Column("attendee", String(64), nullable=True),
     Column("outcome", String(16), nullable=False),
     Column("reference", String(300), nullable=True),
+    # The row of the move that this is a step of.
+    Column("parent", String(64), nullable=True),
+    # What it takes to find out what came of it; gone when that is known.
+    Column("kept", JSON(none_as_null=True), nullable=True),
+    Column("tries", BigInteger, nullable=False, server_default="0"),
     Column("error", String(32), nullable=True),
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
 )
 Index("ix_journal_updated", journal.c.updated)
 Index("ix_journal_made", journal.c.account, journal.c.tool, journal.c.created)
+Index("ix_journal_attendee", journal.c.attendee, journal.c.created)
+Index("ix_journal_outcome", journal.c.outcome, journal.c.updated)
 
 # Bookings that were moved by booking anew: what an earlier id stands for now.
 moves = Table(
