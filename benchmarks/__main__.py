@@ -64,6 +64,7 @@ def main() -> int:
         upstream_calls(report, console, Path(folder))
         google_slots(report, console, Path(folder))
         hosted_calls(report, console, Path(folder))
+        pages(report, console, ours)
     console.print(report.table)
     console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
     return 1 if report.missed else 0
@@ -266,6 +267,34 @@ def hosted_calls(report: Report, console: Console, folder: Path) -> None:
         "< +5 ms",
         single - direct < 5,
     )
+
+
+def pages(report: Report, console: Console, ours: list[str]) -> None:
+    """How long the pages take to their first byte, warm."""
+    port = free_port()
+    with serving([*ours, "--port", str(port)], port, WEEK):
+        accounts, book = asyncio.run(page_times(port))
+    console.print(f"pages: accounts {accounts:.1f} ms, book {book:.1f} ms")
+    slowest = max(accounts, book)
+    report.row("/accounts and /book, first byte", "", f"{accounts:.1f}, {book:.1f} ms", "", "< 100 ms", slowest < 100)
+
+
+async def page_times(port: int) -> tuple[float, float]:
+    kind = {"event_type_id": WEEK.arguments["event_type_ids"][0], "single_use": False}
+    link = (await http_once(port, Call("create_scheduling_link", kind)))["structuredContent"]["url"]
+    times: list[list[float]] = []
+    async with httpx2.AsyncClient() as client:
+        for url in (f"http://localhost:{port}/accounts", link):
+            took = []
+            for _ in range(60):
+                start = time.perf_counter()
+                async with client.stream("GET", url) as answer:
+                    took.append(time.perf_counter() - start)
+                    await answer.aread()
+                    answer.raise_for_status()
+            times.append(took[10:])
+    accounts, book = (statistics.median(each) * 1e3 for each in times)
+    return accounts, book
 
 
 async def hosted_times(url: str) -> float:

@@ -21,6 +21,7 @@ from gateway.server import build_server
 from gateway.serving import http_server, listen, own_url
 from providers import PROVIDERS
 from schemas import ProviderDown
+from tests.stages import STAGES
 from tests.world import MONDAY, NINE, Clock
 
 pytestmark = pytest.mark.anyio
@@ -309,6 +310,21 @@ async def test_a_week_without_times_says_where_the_next_are(house: House) -> Non
         page = await guest.get(link)
         assert [each for each in links(page.text) if "week=2030-01-14" in each]
         assert (await guest.week(link, week="2030-01-14"))[0] == "2030-01-14T09:00:00+01:00"
+
+
+async def test_a_guest_books_at_an_account_whose_service_has_no_page(tmp_path: Path) -> None:
+    stage = STAGES["google_calendar"]("google_calendar", tmp_path)
+    house = House(tmp_path)
+    house.config, house.gateway, house.clock = stage.config, stage.gateway, stage.clock
+    async with house.open(), house.visitor() as guest:
+        link = (await house.gateway.catalog.create_scheduling_link(stage.intro, True)).url
+        assert link.startswith(f"{house.url}/book/")
+        starts = await guest.week(link)
+        page = await guest.fill_in(link, starts[0])
+        assert page.status_code == 200, page.text
+        moved = await guest.post(f"{page.url.path}/move", data={"start": starts[-1]})
+        assert (moved.status_code, moved.url.path) == (200, page.url.path)
+    assert [each.start for each in await stage.appointments()] == [datetime.fromisoformat(starts[-1])]
 
 
 # Afterwards
