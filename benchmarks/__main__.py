@@ -18,7 +18,7 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, upstream
+from benchmarks import engine, journal, upstream
 from benchmarks.wire import Call, Stdio, http_once, http_rate
 from tests.emulators.wire import TOKEN
 
@@ -52,6 +52,9 @@ def main() -> int:
         report.row(
             f"slot engine: 10 calendars, 60 days, 5,000 busy, {what}", "", f"{took:.1f} ms", "", "< 10 ms", took < 10
         )
+    took = journal.measure()
+    console.print(f"journal: {took:.2f} ms")
+    report.row("what the journal adds to a write, on an SQLite file", "", f"{took:.2f} ms", "", "< 3 ms", took < 3)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(

@@ -6,7 +6,7 @@ Done at the start, before the next write of the account, and by a sweep; each ro
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.accounts import reading
@@ -29,16 +29,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PAUSE = timedelta(seconds=5)
+"""Between two looks whether anything of an account is due, before its writes."""
+
 DONE, FAILED, UNKNOWN = "done", "failed", "unknown"
 
 
 class Settling:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
+        self._looked: dict[str, datetime] = {}
 
     async def due(self, provider: Provider) -> None:
         """Settle what is due of an account, so that what comes next builds on what is known."""
-        await self._settle(await self._gateway.journal.unsettled(provider.account))
+        now = self._gateway.clock.now()
+        if now - self._looked.get(provider.account, now - 2 * PAUSE) >= PAUSE:
+            self._looked[provider.account] = now
+            await self._settle(await self._gateway.journal.unsettled(provider.account))
 
     async def sweep(self) -> int:
         """Settle what is due anywhere, and forget what is old; how many were settled."""
