@@ -55,6 +55,10 @@ def main() -> int:
     took = journal.measure()
     console.print(f"journal: {took:.2f} ms")
     report.row("what the journal adds to a write, on an SQLite file", "", f"{took:.2f} ms", "", "< 3 ms", took < 3)
+    there = journal.on_postgresql()
+    said = there if isinstance(there, str) else f"{there:.2f} ms"
+    console.print(f"journal, PostgreSQL: {said}")
+    report.row("the same, on PostgreSQL over loopback", "", said)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(

@@ -7,12 +7,23 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from platformdirs import user_config_path, user_data_path
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from gateway.database_url import apart, checked
 from providers import PROVIDERS, AccountConfig
 from providers.keys import listed
 from schemas import Model
@@ -70,19 +81,26 @@ class ServerConfig(Model):
 
 class StorageConfig(Model):
     url: str
+    """Without the password that it was given with."""
     encryption_key: SecretStr | None = None
+    _password: SecretStr | None = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keeps_its_password(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        password = None
+        if isinstance(given, dict) and isinstance(given.get("url"), str):
+            url, password = apart(given["url"])
+            given = {**given, "url": url}
+        config = handler(given)
+        if password is not None:
+            config._password = password
+        return config
 
     @field_validator("url")
     @classmethod
-    def _is_a_file(cls, url: str, info: ValidationInfo) -> str:
-        match = re.fullmatch(r"sqlite:///(.+)", url)
-        if match is None or match[1] == ":memory:":
-            raise ValueError("names an SQLite file, like sqlite:///gateway.db; nothing else is built yet")
-        folder: Path = (info.context or {}).get("folder", Path.cwd())
-        try:
-            return f"sqlite:///{folder / Path(match[1]).expanduser()}"
-        except RuntimeError:
-            raise ValueError("begins with the home of a user that is not there") from None
+    def _is_a_database(cls, url: str, info: ValidationInfo) -> str:
+        return checked(url, (info.context or {}).get("folder", Path.cwd()))
 
     @field_validator("encryption_key")
     @classmethod
@@ -90,9 +108,14 @@ class StorageConfig(Model):
         return None if keys is None else SecretStr(",".join(listed(keys.get_secret_value())))
 
     @property
-    def key_file(self) -> Path:
-        """Where the key is, if none is configured: beside the database."""
-        return Path(self.url.removeprefix("sqlite:///")).with_suffix(".key")
+    def password(self) -> SecretStr | None:
+        return self._password
+
+    @property
+    def key_file(self) -> Path | None:
+        """Where the key is, if none is configured: beside the database, where that is a file."""
+        file = self.url.removeprefix("sqlite:///")
+        return None if file == self.url else Path(file).with_suffix(".key")
 
 
 def _default_storage() -> StorageConfig:

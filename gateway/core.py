@@ -91,7 +91,7 @@ class Gateway:
             from providers.vault import Vault
 
             kept = self.config.storage
-            self.storage = Storage(kept.url)
+            self.storage = Storage(kept.url, password=kept.password)
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
             self.moves = Moves(self.storage, self.clock)

@@ -169,10 +169,15 @@ class Journal:
             "created": now,
             "updated": now,
         }
-        async with self._storage.write() as connection:
-            await connection.execute(insert(journal).values(**row))
-            for brake in intent.brakes:
-                await self._must_not_exceed(connection, brake, intent, now)
+        # Who is counted begins alone: two that count at once would not see each other.
+        alone = f"brakes {intent.account}" if intent.brakes else None
+        try:
+            async with self._storage.write(alone=alone) as connection:
+                await connection.execute(insert(journal).values(**row))
+                for brake in intent.brakes:
+                    await self._must_not_exceed(connection, brake, intent, now)
+        except OutcomeUnknown as lost:  # whether there is a row: it stands for nothing
+            raise ProviderDown("The gateway's database was lost before anything was sent. Try again.") from lost
         return marker
 
     async def _must_not_exceed(self, connection: AsyncConnection, brake: Brake, intent: Intent, now: int) -> None:
@@ -283,7 +288,7 @@ class Journal:
         # Those that a limit or a repeated request may still ask for stay.
         recent = seconds(self._clock.now()) - LONGEST_KEPT
         newest = select(journal.c.id).order_by(journal.c.created.desc()).limit(rows).scalar_subquery()
-        async with self._storage.write() as connection:
+        async with self._storage.write(alone="prune the journal") as connection:
             await connection.execute(delete(journal).where(settled, journal.c.updated < old))
             await connection.execute(
                 delete(journal).where(settled, journal.c.updated < recent, journal.c.id.not_in(newest))

@@ -90,7 +90,7 @@ class Links:
             "time_zone": time_zone,
             "created": self._now(),
         }
-        async with self._storage.write() as connection:
+        async with self._storage.write(alone=f"guest {hashed(token)}") as connection:
             known = await connection.scalar(select(guests.c.id).where(guests.c.id == hashed(token)))
             if known is None:
                 await connection.execute(insert(guests).values(id=hashed(token), **row))

@@ -30,7 +30,7 @@ class Moves:
     async def _add(self, account: str, old: str, new: str) -> None:
         here = moves.c.account == account
         row = {"account": account, "old_id": old, "new_id": new, "created": seconds(self._clock.now())}
-        async with self._storage.write() as connection:
+        async with self._storage.write(alone=f"moves {account}") as connection:
             await connection.execute(delete(moves).where(here, moves.c.old_id.in_([old, new])))
             await connection.execute(update(moves).where(here, moves.c.new_id == old).values(new_id=new))
             await connection.execute(insert(moves).values(**row))

@@ -1,10 +1,17 @@
-"""The rows of event types that the gateway itself keeps, within a transaction of whoever keeps them."""
+"""The rows of event types that the gateway itself keeps, within a transaction of whoever keeps them.
+
+They are read to see what may be written, so whoever writes must be alone with the account: by its row, or by `name`.
+"""
 
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from providers.own import OwnEventType
 from providers.storage.tables import event_types
+
+
+def name(account: str) -> str:
+    return f"event types {account}"
 
 
 async def load(connection: AsyncConnection, account: str) -> dict[str, OwnEventType]:

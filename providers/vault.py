@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
-from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from providers.clock import Clock
@@ -99,7 +99,10 @@ class Vault:
 
     async def _write(self, kind: str, name: str, row: Mapping[str, Any]) -> None:
         async with self._storage.write() as connection:
-            await connection.execute(delete(vault).where(vault.c.expires <= self._now()))
+            # Rows that another process is just forgetting are left to it: two that wait for each other would not end.
+            over = select(vault.c.kind, vault.c.name).where(vault.c.expires <= self._now())
+            over = over.with_for_update(skip_locked=True)
+            await connection.execute(delete(vault).where(tuple_(vault.c.kind, vault.c.name).in_(over)))
             changed = await connection.execute(update(vault).where(*_row(kind, name)).values(**row))
             if changed.rowcount == 0:
                 await connection.execute(insert(vault).values(kind=kind, name=_hash(name), **row))

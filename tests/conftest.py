@@ -1,6 +1,6 @@
 """Fixtures of every test: a stage (an account and the world behind it) and an agent that talks to its gateway."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 from gateway.server import build_server
 from providers import PROVIDERS, Faces
 from tests.agent import TRANSPORTS, Agent, connected
+from tests.postgres import KINDS, databases
 from tests.stages import STAGES, LocalStage, Stage
 
 OVER_HTTP = [each for each in TRANSPORTS if each != "memory"]
+ONCE_OVER_HTTP = ("calid", "google_calendar", "toy")
 
 
 @pytest.fixture
@@ -20,12 +22,13 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Behind the gateway's own transports an account differs by provider alone; its other faces need one of them."""
+    """Behind the gateway's own transports an account differs by provider alone: not each needs all of them."""
     items[:] = [item for item in items if not _is_twice(getattr(item, "callspec", None))]
 
 
 def _is_twice(call: Any) -> bool:
-    return call is not None and " via " in str(call.params.get("stage")) and call.params.get("transport") in OVER_HTTP
+    stage, transport = (str((call.params if call else {}).get(name)) for name in ("stage", "transport"))
+    return (transport in OVER_HTTP and " via " in stage) or (transport == "http-legacy" and stage in ONCE_OVER_HTTP)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,17 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
         monkeypatch.setenv(name, str(home))
     monkeypatch.delenv("SCHEDULING_GATEWAY_CONFIG", raising=False)
     monkeypatch.chdir(home)
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What a stage keeps, on each database in turn, for the tests that use this. The others are on SQLite."""
+    databases.kind = kind = request.param
+    try:
+        yield kind
+    finally:
+        databases.kind = "sqlite"
+        databases.drop()
 
 
 @pytest.fixture(params=STAGES)

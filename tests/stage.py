@@ -14,12 +14,13 @@ from typing import Any
 import httpx2
 from sqlalchemy import select
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import Gateway
 from providers.storage import Storage
 from providers.storage.tables import journal
 from tests.emulators import toy
 from tests.emulators.wire import TOKEN
+from tests.postgres import databases
 from tests.toy import Toy
 from tests.world import Appointment, Clock, World
 
@@ -66,10 +67,9 @@ class Stage:
         self.clock = Clock()
         self.world = World(self.clock)
         account = self.adapter.Config(provider=provider.partition(" ")[0], via=self.via, **self.settings)
-        self.config = Config(
-            accounts={ACCOUNT: account}, storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}")
-        )
-        shutil.copy(_empty_database(), folder / "gateway.db")
+        self.config = Config(accounts={ACCOUNT: account}, storage=databases.in_folder(folder))
+        if databases.kind == "sqlite":
+            shutil.copy(_empty_database(), folder / "gateway.db")
         self._app = self.emulator.app(self.world, **self.quirks, **quirks)
         self.gateway = self.restarted()
 

@@ -47,10 +47,11 @@ MAY_IMPORT = {
 # Slow to import and seldom needed: only inside the function that uses it.
 MAY_IMPORT_LATE = {
     "schemas": {"email_validator"},
-    "providers": {"google", "cryptography", "fastmcp", "mcp", "mcp_types"},
+    "providers": {"google", "cryptography", "fastmcp", "mcp", "mcp_types", "asyncpg"},
     "gateway": {"jinja2", "icalendar"},
 }
-COLD = {"sqlalchemy", "alembic", "aiosqlite", "tenacity", "tzlocal", "email_validator", "google", "jinja2", "icalendar"}
+DRIVERS = {"aiosqlite", "asyncpg"}
+COLD = {"sqlalchemy", "alembic", "tenacity", "tzlocal", "email_validator", "google", "jinja2", "icalendar"} | DRIVERS
 
 # What lies in `providers` and is no adapter.
 SHARED = {

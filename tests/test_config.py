@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from platformdirs import user_config_path, user_data_path
@@ -509,7 +510,18 @@ TWINS = account(f"event_types: [{TWIN}, {TWIN}]")
         (HOME + "server: {public_url: '${SECRET}'}", "server.public_url"),
         (HOME + "storage: '${SECRET}'", "storage"),
         (HOME + "storage: {url: '${SECRET}'}", "storage.url"),
-        (HOME + "storage: {url: 'postgresql://me:${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:${SECRET}@db'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:a/${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:1/${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:a#${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:a?${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:1/a?${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:a@${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://me:a ${SECRET}@db/gateway'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://db/gateway?password=${SECRET}'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://db/gateway?${SECRET}=1'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql://db/gateway?sslmode=${SECRET}'}", "storage.url"),
+        (HOME + "storage: {url: 'postgresql+asyncpg://me:${SECRET}@db/gateway'}", "storage.url"),
         ("accounts: {it: {provider: toy, base_url: 'https://toy.example', token: ['${SECRET}']}}", "accounts.it.token"),
         ("accounts: {it: {provider: toy, token: '${SECRET}'}}", "accounts.it.base_url"),
         ("accounts: {it: {provider: toy, token: '${SECRET}', base_url: '${SECRET}'}}", "accounts.it.base_url"),
@@ -615,12 +627,62 @@ def test_storage_that_would_be_forgotten_is_refused(url: str) -> None:
     assert paths(refused(HOME + f"storage: {{url: '{url}'}}")) == ["storage.url"]
 
 
-@pytest.mark.parametrize("url", ["postgresql://db/gateway", "postgresql+asyncpg://db/gateway", "mysql://db/gateway"])
+@pytest.mark.parametrize("url", ["postgresql+asyncpg://db/gateway", "mysql://db/gateway"])
 def test_storage_that_is_not_built_is_refused_with_what_is(url: str) -> None:
     (mistake,) = refused(HOME + f"storage: {{url: '{url}'}}").mistakes
     assert mistake.startswith("storage.url: ")
     assert "SQLite" in mistake
+    assert "PostgreSQL" in mistake
     assert "built" in mistake
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "password"),
+    [
+        ("postgresql://db/gateway", "postgresql://db/gateway", None),
+        ("postgres://me@db:5433/gateway", "postgresql://me@db:5433/gateway", None),
+        ("postgresql://me:@db/gateway", "postgresql://me@db/gateway", None),
+        (f"postgresql://me:{SECRET}@db/gateway", "postgresql://me@db/gateway", SECRET),
+        (
+            "postgresql://me:a%40%2F%25:b@[::1]:5432,db2/gate%20way",
+            "postgresql://me@[::1]:5432,db2/gate%20way",
+            "a@/%:b",
+        ),
+        (
+            f"postgresql://me:{SECRET}@/gateway?host=/run/postgresql&connect_timeout=3",
+            "postgresql://me@/gateway?host=%2Frun%2Fpostgresql&connect_timeout=3",
+            SECRET,
+        ),
+    ],
+)
+def test_a_postgresql_url_is_shown_without_its_password(url: str, shown: str, password: str | None) -> None:
+    config = parsed(HOME + f"storage: {{url: '{url}'}}")
+    assert config.storage.url == shown
+    assert (config.storage.password and config.storage.password.get_secret_value()) == password
+    assert SECRET not in f"{config!r} {config} {config.storage!r} {config.model_dump()} {config.model_dump_json()}"
+    again = config.model_copy(update={"accounts": {}})
+    assert again.storage.password == config.storage.model_copy().password == config.storage.password
+
+
+def test_the_files_of_a_postgresql_url_begin_at_the_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    text = HOME + "storage: {url: 'postgresql://db/gateway?sslmode=verify-full&sslrootcert=ca.pem'}"
+    url = parse_config(text, {}, folder=tmp_path).storage.url
+    assert parse_qs(urlsplit(url).query) == {"sslmode": ["verify-full"], "sslrootcert": [str(tmp_path / "ca.pem")]}
+    (tmp_path / "ca.pem").unlink()
+    with pytest.raises(ConfigError, match="sslrootcert that is no file"):
+        parse_config(text, {}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("query", ["sslmode=always", "connect_timeout=soon", "channel_binding=require", "sslmode", "&"])
+def test_a_parameter_that_the_driver_does_not_take_is_refused(query: str) -> None:
+    assert paths(refused(HOME + f"storage: {{url: 'postgresql://db/gateway?{query}'}}")) == ["storage.url"]
+
+
+def test_postgresql_without_its_driver_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.database_url.find_spec", lambda _: None)
+    (mistake,) = refused(HOME + "storage: {url: 'postgresql://db/gateway'}").mistakes
+    assert "pip install 'scheduling-gateway[postgresql]'" in mistake
 
 
 # Who can reach the server.

@@ -16,10 +16,11 @@ from gateway.core import Gateway
 from gateway.server import build_server
 from schemas import InvalidRequest, SchedulingError, SlotTaken
 from tests.agent import Agent, connected
+from tests.postgres import databases, on_sqlite
 from tests.stages import ACCOUNT, LocalStage
 from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN, Clock
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("database")]
 
 INTRO = f"{ACCOUNT}:intro"
 BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
@@ -119,6 +120,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
+@on_sqlite
 def test_two_processes_do_not_book_one_slot_twice(tmp_path: Path) -> None:
     (tmp_path / "race.yaml").write_text(
         "accounts: {home: {provider: local, time_zone: Europe/Berlin,"
@@ -157,11 +159,8 @@ def test_two_processes_do_not_book_one_slot_twice(tmp_path: Path) -> None:
 
 
 async def test_a_fresh_calendar_can_be_booked_at_once(tmp_path: Path) -> None:
-    config = parse_config(
-        "accounts: {home: {provider: local, time_zone: Europe/Berlin}}\nstorage: {url: 'sqlite:///new.db'}",
-        {},
-        folder=tmp_path,
-    )
+    account, url = "{provider: local, time_zone: Europe/Berlin}", databases.url(tmp_path)
+    config = parse_config(f"accounts: {{home: {account}}}\nstorage: {{url: '{url}'}}", {}, folder=tmp_path)
     async with connected(build_server(Gateway(config, clock=Clock()))) as agent:
         event_types = (await agent.list_event_types())["event_types"]
         assert [each["durations_minutes"] for each in event_types] == [[30], [60]]
@@ -174,7 +173,7 @@ async def test_a_fresh_calendar_can_be_booked_at_once(tmp_path: Path) -> None:
 async def test_the_file_speaks_of_working_hours_when_it_changes(tmp_path: Path) -> None:
     async def hours(account: str, change: Any = None) -> Any:
         config = parse_config(
-            f"accounts: {{home: {account}}}\nstorage: {{url: 'sqlite:///hours.db'}}", {}, folder=tmp_path
+            f"accounts: {{home: {account}}}\nstorage: {{url: '{databases.url(tmp_path)}'}}", {}, folder=tmp_path
         )
         async with connected(build_server(Gateway(config, clock=Clock()))) as agent:
             [schedule] = (await agent.list_schedules())["schedules"]
@@ -201,8 +200,8 @@ async def test_every_rule_of_a_configured_event_type_holds(tmp_path: Path) -> No
             event_types:
               - {slug: strict, title: Strict, duration_minutes: 30, slot_step_minutes: 60, buffer_before_minutes: 15,
                  minimum_notice_minutes: 1440, booking_window_days: 3, max_per_day: 2}
-        storage: {url: 'sqlite:///rules.db'}
-        """,
+        """
+        f"storage: {{url: '{databases.url(tmp_path)}'}}",
         {},
         folder=tmp_path,
     )
@@ -276,8 +275,8 @@ async def test_an_hour_that_clocks_show_twice_is_offered_twice_in_order(tmp_path
             time_zone: Europe/Berlin
             working_hours: {sunday: ["02:00-03:00"]}
             event_types: [{slug: night, title: Night, duration_minutes: 30}]
-        storage: {url: 'sqlite:///night.db'}
-        """,
+        """
+        f"storage: {{url: '{databases.url(tmp_path)}'}}",
         {},
         folder=tmp_path,
     )

@@ -10,18 +10,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, insert, text
+from sqlalchemy import Connection, insert, text
 
 from gateway.core import Gateway
 from gateway.server import build_server
-from providers.storage import Storage, StorageError, engine
+from providers.storage import Storage, StorageError, sqlite
 from providers.storage.tables import HEAD, accounts, metadata
 from schemas import ProviderDown
 from tests.agent import connected
+from tests.postgres import databases, refuse_writes
 from tests.stages import ACCOUNT, LocalStage
 from tests.world import NINE
 
 pytestmark = pytest.mark.anyio
+
+on_each_database = pytest.mark.usefixtures("database")
 
 BOOKING = {
     "event_type_id": f"{ACCOUNT}:intro",
@@ -40,8 +43,9 @@ def differences(connection: Connection) -> object:
     return compare_metadata(MigrationContext.configure(connection), metadata)
 
 
+@on_each_database
 async def test_the_migrations_make_what_the_code_believes(tmp_path: Path) -> None:
-    storage = Storage(url(tmp_path / "new.db"))
+    storage = databases.opened(tmp_path)
     async with storage.write() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
@@ -54,17 +58,28 @@ def test_the_newest_migration_is_the_head() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+def older(connection: Connection, revision: str) -> None:
+    """An account in a database as that version had it."""
+    config = AlembicConfig()
+    config.set_main_option("script_location", "providers.storage:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    connection.execute(insert(accounts).values(name="kept", revision=7))
+
+
+@on_each_database
+@pytest.mark.parametrize("revision", ["0001", "0002", "0006"])
 async def test_a_database_of_an_older_version_is_upgraded_and_keeps_what_is_there(
     tmp_path: Path, revision: str
 ) -> None:
-    with create_engine(url(tmp_path / "old.db")).begin() as connection:
-        config = AlembicConfig()
-        config.set_main_option("script_location", "providers.storage:migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.execute(insert(accounts).values(name="kept", revision=7))
-    storage = Storage(url(tmp_path / "old.db"))
+    storage = databases.opened(tmp_path)
+    engine = storage.database.writes()
+    async with engine.begin() as connection:
+        if databases.kind == "postgresql":
+            await connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            await connection.exec_driver_sql("CREATE SCHEMA public")
+        await connection.run_sync(older, revision)
+    await engine.dispose()
     async with storage.write() as connection:
         assert await connection.run_sync(differences) == []
         assert await connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
@@ -72,21 +87,23 @@ async def test_a_database_of_an_older_version_is_upgraded_and_keeps_what_is_ther
     await storage.close()
 
 
+@on_each_database
 async def test_opening_twice_keeps_what_is_there(tmp_path: Path) -> None:
     for revision in (1, 2):
-        storage = Storage(url(tmp_path / "kept.db"))
+        storage = databases.opened(tmp_path)
         await storage.open()
         async with storage.write() as connection:
             await connection.execute(insert(accounts).values(name=f"a{revision}", revision=revision))
         await storage.close()
-    storage = Storage(url(tmp_path / "kept.db"))
+    storage = databases.opened(tmp_path)
     async with storage.read() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM accounts")) == 2
     await storage.close()
 
 
+@on_each_database
 async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    storage = Storage(url(tmp_path / "half.db"))
+    storage = databases.opened(tmp_path)
 
     async def fail() -> None:
         async with storage.write() as connection:
@@ -100,13 +117,14 @@ async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     await storage.close()
 
 
+@on_each_database
 async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    storage = Storage(url(tmp_path / "newer.db"))
+    storage = databases.opened(tmp_path)
     async with storage.write() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await storage.close()
     with pytest.raises(StorageError, match="newer version"):
-        await Storage(url(tmp_path / "newer.db")).open()
+        await databases.opened(tmp_path).open()
 
 
 @pytest.mark.parametrize("content", [b"This is no database at all, but long enough to be looked at." * 99])
@@ -139,7 +157,7 @@ async def test_a_new_database_that_another_process_is_just_making_is_waited_for(
     storage = Storage(url(tmp_path / "gateway.db"))
     await storage.open()
     await storage.close()
-    assert waits == [engine.PAUSE]
+    assert waits == [sqlite.PAUSE]
 
 
 async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_written(local: LocalStage) -> None:
@@ -147,7 +165,8 @@ async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_wr
     await local.gateway.close()
     gateway = Gateway(local.config, clock=local.clock)
     await gateway.open()
-    gateway.storage._busy_timeout = 1  # a millisecond, for connections yet to come
+    assert isinstance(gateway.storage.database, sqlite.Sqlite)
+    gateway.storage.database.busy_timeout = 1  # a millisecond, for connections yet to come
     await gateway.storage.close()
     holder = sqlite3.connect(str(gateway.storage.url.database), isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -162,13 +181,13 @@ async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_wr
     assert await local.journaled() == []
 
 
+@on_each_database
 async def test_a_database_that_cannot_be_written_says_how_to_mend_it(local: LocalStage) -> None:
     await local.book("intro", NINE)
     before = await local.appointments()
-    async with local.gateway.storage.write() as connection:
-        await connection.exec_driver_sql("PRAGMA query_only = ON")  # what a file without permission answers too
+    await refuse_writes(local.gateway.storage)
     async with connected(build_server(local.gateway)) as agent:
-        with pytest.raises(ProviderDown, match="writable"):
+        with pytest.raises(ProviderDown, match=r"writable|read-only"):
             await agent.create_booking(**BOOKING | {"start": NINE.replace(hour=11).isoformat()})
         assert len((await agent.list_bookings())["bookings"]) == 1
     assert await local.appointments() == before

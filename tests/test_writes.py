@@ -16,10 +16,11 @@ from providers.storage.tables import bookings, journal
 from schemas import Booking, BookingRequest, OutcomeUnknown, ProviderDown, SlotTaken
 from tests.agent import Agent, connected
 from tests.emulators.wire import Lost
+from tests.postgres import refuse_writes
 from tests.stages import ACCOUNT, LocalStage, Stage
 from tests.world import NINE, TEN
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("database")]
 
 BOOKING = {
     "event_type_id": f"{ACCOUNT}:intro",
@@ -128,8 +129,7 @@ async def test_a_bug_in_an_adapter_leaves_a_write_unknown(local: LocalStage, loc
 
 async def test_a_write_that_cannot_be_journaled_is_not_sent(toy: Stage, toy_agent: Agent) -> None:
     await toy_agent.list_accounts()
-    async with toy.gateway.storage.write() as connection:
-        await connection.exec_driver_sql("PRAGMA query_only = ON")
+    await refuse_writes(toy.gateway.storage)
     with pytest.raises(ProviderDown):
         await toy_agent.create_booking(**BOOKING)
     assert not toy.world.writes
@@ -144,8 +144,7 @@ async def test_a_booking_is_told_though_the_journal_fails_afterwards(
 
     async def then_the_disk_is_full(request: BookingRequest) -> Booking:
         booked = await create(request)
-        async with toy.gateway.storage.write() as connection:
-            await connection.exec_driver_sql("PRAGMA query_only = ON")
+        await refuse_writes(toy.gateway.storage)
         return booked
 
     provider.create_booking = then_the_disk_is_full  # type: ignore[method-assign]

@@ -228,7 +228,7 @@ class GoogleClient(RestProvider):
 
         if event_type_id in self._in_file:
             raise only_read(event_type_id)
-        async with self.services.storage.write() as connection:
+        async with self.services.storage.write(alone=own_store.name(self.account)) as connection:
             kinds = {**await own_store.load(connection, self.account), **self._in_file}
             if event_type_id is None:
                 ids = await own_store.used_ids(connection, self.account)
@@ -247,7 +247,7 @@ class GoogleClient(RestProvider):
 
         if event_type_id in self._in_file:
             raise only_read(event_type_id)
-        async with self.services.storage.write() as connection:
+        async with self.services.storage.write(alone=own_store.name(self.account)) as connection:
             kind = _known((await own_store.load(connection, self.account)).get(event_type_id))
             await own_store.delete(connection, self.account, event_type_id)
         return kind.shown(event_type_id)

@@ -57,7 +57,7 @@ class KeptEvents:
 
         values = {"private": kept.private, **({"cancelled": kept.cancelled} if kept.cancelled else {})}
         this = (kept_events.c.account == self._account, kept_events.c.id == key)
-        async with self._storage.write() as connection:
+        async with self._storage.write(alone=f"event {self._account} {key}") as connection:
             changed = await connection.execute(update(kept_events).where(*this).values(**values))
             if changed.rowcount == 0:
                 await connection.execute(insert(kept_events).values(account=self._account, id=key, **values))

@@ -1,7 +1,8 @@
 """The embedded calendar's rows: what one account has, and how it is changed.
 
 Every change first raises the account's revision. That row is the queue: on SQLite the transaction already holds the
-write lock, elsewhere the update waits for whoever holds the row, so what a change reads is true until it commits.
+write lock, on PostgreSQL the update waits for whoever holds the row, and what is read after it was committed before;
+so what a change reads is true until it commits. Before there is a row, its name is the queue.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ class Store:
             async with self._storage.read() as connection:
                 found = (await connection.execute(known)).first()
             if found is None or found.configured != configured:
-                async with self._storage.write() as connection:
+                async with self._storage.write(alone=f"account {self._account}") as connection:
                     found = (await connection.execute(known)).first()
                     if found is None:
                         await self._seed(connection, configured, schedule, seeds)

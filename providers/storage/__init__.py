@@ -4,6 +4,6 @@ Importing this package brings in SQLAlchemy (0.2 s), so nothing on the way to th
 """
 
 from providers.storage import tables
-from providers.storage.engine import Storage, StorageError
+from providers.storage.engine import Storage, StorageError, StorageUnsure
 
-__all__ = ["Storage", "StorageError", "tables"]
+__all__ = ["Storage", "StorageError", "StorageUnsure", "tables"]

@@ -6,7 +6,10 @@ migration (`migrations/versions`) and a new `HEAD`.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, text
 
-HEAD = "0006"
+HEAD = "0007"
+
+ID = 1400
+"""How long a service's own id may be, as PostgreSQL counts: Google's have up to 1024 characters, and seats more."""
 
 metadata = MetaData(
     naming_convention={
@@ -95,7 +98,7 @@ journal = Table(
     # Whose booking it is, as a digest, to count them by.
     Column("attendee", String(64), nullable=True),
     Column("outcome", String(16), nullable=False),
-    Column("reference", String(300), nullable=True),
+    Column("reference", String(ID), nullable=True),
     # The row of the move that this is a step of.
     Column("parent", String(64), nullable=True),
     # What it takes to find out what came of it; gone when that is known.
@@ -115,8 +118,8 @@ moves = Table(
     "moves",
     metadata,
     Column("account", String(32), primary_key=True),
-    Column("old_id", String(300), primary_key=True),
-    Column("new_id", String(300), nullable=False),
+    Column("old_id", String(ID), primary_key=True),
+    Column("new_id", String(ID), nullable=False),
     Column("created", BigInteger, nullable=False),
 )
 Index("ix_moves_new", moves.c.account, moves.c.new_id)
@@ -127,7 +130,7 @@ kept_events = Table(
     "kept_events",
     metadata,
     Column("account", String(32), primary_key=True),
-    Column("id", String(300), primary_key=True),
+    Column("id", String(ID), primary_key=True),
     Column("private", JSON, nullable=False),
     Column("cancelled", JSON(none_as_null=True), nullable=True),
 )
@@ -138,7 +141,7 @@ links = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("account", String(32), nullable=False),
-    Column("event_type_id", String(300), nullable=False),
+    Column("event_type_id", String(ID), nullable=False),
     Column("single_use", Boolean, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=True),
@@ -153,7 +156,7 @@ guests = Table(
     Column("id", String(64), primary_key=True),
     Column("link", String(64), nullable=False),
     Column("account", String(32), nullable=False),
-    Column("booking_id", String(300), nullable=False),
+    Column("booking_id", String(ID), nullable=False),
     Column("time_zone", String(64), nullable=False),
     Column("created", BigInteger, nullable=False),
 )
