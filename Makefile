@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CODE = schemas providers gateway tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench conformance readme constraints clean
+.PHONY: help demo test lint format bench torture conformance readme constraints clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,11 @@ format: $(VENV)/.ready ## let ruff put the code in order
 
 bench: $(VENV)/.ready ## speed, beside a bare FastMCP server in the same run
 	$(BIN)/python -m benchmarks
+
+torture: $(VENV)/.ready ## kill it at every point, 10,000 random steps, every order of two moves (long)
+	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.torture_machine
+	$(BIN)/python -m tests.torture_saga
 
 conformance: $(VENV)/.ready ## the MCP project's own suite for OAuth clients, against ours (needs npx)
 	$(BIN)/python -m tests.conformance_client

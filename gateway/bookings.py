@@ -1,14 +1,14 @@
 """Bookings: made once, found again, answered and cancelled."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
 
 from gateway.accounts import reading, zone_of
-from gateway.answers import BookingAnswer
+from gateway.answers import BookingAnswer, routed
 from gateway.likeness import has_answer, is_alike, unlike
 from gateway.questions import check_answers
 from gateway.times import a_zone, an_instant
@@ -25,6 +25,8 @@ from schemas import (
     NotFound,
     OutcomeUnknown,
     RateLimited,
+    SchedulingError,
+    SlotTaken,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Bookings:
             async with self.room(provider, 1, but=marker):
                 if self._gateway.clock.now() - begun > SLOW:
                     await self._gateway.journal.hold(marker)
-                return await provider.create_booking(request.model_copy(update={"marker": marker}))
+                return await self.book(provider, request, marker)
 
         async def look(marker: str, since: int) -> Booking | None:
             return await self.made(provider, request, marker, since)
@@ -120,6 +122,16 @@ class Bookings:
         )
         note = unlike(booking, request) if repeated else None
         return BookingAnswer.of(provider.account, booking, account_zone, note)
+
+    async def book(self, provider: Provider, request: BookingRequest, marker: str) -> Booking:
+        """Book. A request that arrived twice is refused for what it made the first time."""
+        try:
+            return await provider.create_booking(request.model_copy(update={"marker": marker}))
+        except SlotTaken:
+            with suppress(SchedulingError):
+                if (made := await self.made(provider, request, marker, 0)) is not None and made.marker == marker:
+                    return made
+            raise
 
     async def check(self, provider: Provider, request: BookingRequest) -> None:
         """Everything that can be known to be wrong before it is sent."""
@@ -173,7 +185,7 @@ class Bookings:
             async for booking in bookings:
                 if booking.marker == marker:
                     return booking
-                if not booking.marker and is_alike(booking, request):
+                if not booking.marker and booking.status in LIVE and is_alike(booking, request):
                     alike.append(booking)
         for booking in alike:
             made = booking.created_at.timestamp() if booking.created_at else None
@@ -193,21 +205,23 @@ class Bookings:
         return BookingAnswer.of(provider.account, booking, tz, note, asked_for=booking_id.strip())
 
     async def cancel(self, booking_id: str, reason: str | None) -> BookingAnswer:
-        provider, booking = await self.find(booking_id, Feature.CANCEL_BOOKING)
+        provider, booking = await self._gateway.settling.found(booking_id, Feature.CANCEL_BOOKING)
         tz = await zone_of(provider)
-        asked_for = booking_id.strip()
-        if booking.status not in LIVE:
-            return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
-        self.must_be_live(provider, booking)
-        try:
-            cancelled = await self.call_off(provider, booking, reason)
-        except InvalidRequest:
-            cancelled = await reading(provider, provider.get_booking(booking.id))
-            if cancelled.status in LIVE:
-                raise
-            note = f"It was {cancelled.status} already."  # by somebody else, meanwhile
-            return BookingAnswer.of(provider.account, cancelled, tz, note, asked_for)
-        return BookingAnswer.of(provider.account, cancelled, tz, asked_for=asked_for)
+        while booking.status in LIVE:
+            self.must_be_live(provider, booking)
+            try:
+                cancelled = await self.call_off(provider, booking, reason)
+            except InvalidRequest:
+                id = routed(provider.account, booking.id)
+                _, now = await self._gateway.settling.found(id, Feature.CANCEL_BOOKING)
+                if (now.id, now.status) == (booking.id, booking.status):
+                    raise
+                booking = now  # somebody else cancelled it meanwhile, or moved it
+            else:
+                return BookingAnswer.of(provider.account, cancelled, tz, asked_for=booking_id.strip())
+        under_way = await self._gateway.settling.note(provider, booking.id)
+        note = " ".join([f"It was {booking.status} already.", *([under_way] if under_way else [])])
+        return BookingAnswer.of(provider.account, booking, tz, note, booking_id.strip())
 
     async def call_off(
         self, provider: Provider, booking: Booking, reason: str | None, *, parent: str | None = None
@@ -237,17 +251,16 @@ class Bookings:
 
     async def respond(self, booking_id: str, response: BookingResponse, reason: str | None) -> BookingAnswer:
         feature = Feature(f"{Feature.RESPOND_TO_BOOKING}.{response}")
-        provider, booking = await self.find(booking_id, Feature.RESPOND_TO_BOOKING, feature)
+        provider, booking = await self._gateway.settling.found(booking_id, Feature.RESPOND_TO_BOOKING, feature)
         tz = await zone_of(provider)
         asked_for = booking_id.strip()
         if booking.status == {"confirm": "confirmed", "decline": "declined"}.get(response):
             return BookingAnswer.of(provider.account, booking, tz, f"It was {booking.status} already.", asked_for)
         if response in ("no_show", "clear_no_show"):
-            account = provider.account
             if booking.status not in LIVE:
-                raise InvalidRequest(f"The booking is {booking.status}; nobody was expected.", account=account)
+                raise InvalidRequest(f"The booking is {booking.status}; nobody was expected.", account=provider.account)
             if booking.start > self._gateway.clock.now():
-                raise InvalidRequest("The meeting has not begun, so nobody has missed it yet.", account=account)
+                raise InvalidRequest("It has not begun, so nobody has missed it yet.", account=provider.account)
         else:
             self.must_be_live(provider, booking)
 

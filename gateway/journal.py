@@ -256,6 +256,12 @@ class Journal:
         async with self._storage.read() as connection:
             return (await connection.execute(query)).all()
 
+    async def alike(self, account: str, tool: str, digest: str) -> Sequence[Row[Any]]:
+        """The writes of an account that asked for the same."""
+        same = (journal.c.account == account, journal.c.tool == tool, journal.c.digest == digest)
+        async with self._storage.read() as connection:
+            return (await connection.execute(select(journal).where(*same))).all()
+
     async def take(self, row: Row[Any]) -> bool:
         """Settle this row alone: of several processes that want to, one gets it."""
         same = (journal.c.id == row.id, journal.c.updated == row.updated, journal.c.tries == row.tries)

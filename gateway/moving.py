@@ -1,6 +1,6 @@
 """Moving a booking: by its service where that can, or else by booking anew and cancelling (`rebooking`)."""
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,17 @@ from gateway.answers import MovedAnswer
 from gateway.rebooking import Rebooking
 from gateway.times import an_instant
 from providers import Provider
-from schemas import LIVE, Booking, BookingQuery, Feature, NotFound, OutcomeUnknown
+from schemas import (
+    LIVE,
+    Booking,
+    BookingQuery,
+    Feature,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    SchedulingError,
+    SlotTaken,
+)
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -24,7 +34,7 @@ class Moving:
     ) -> MovedAnswer:
         at = an_instant(start, None, "start", zone_argument=None)
         bookings, asked_for = self._gateway.bookings, booking_id.strip()
-        provider, booking = await bookings.find(booking_id, Feature.RESCHEDULE_BOOKING)
+        provider, booking = await self._gateway.settling.found(booking_id, Feature.RESCHEDULE_BOOKING)
         tz = await zone_of(provider)
 
         async def send(marker: str) -> Booking:
@@ -34,7 +44,14 @@ class Moving:
             bookings.must_be_ahead(at)
             if provider.rebooks:
                 return await Rebooking(self._gateway, provider, booking, at, reason, marker).run()
-            moved = await provider.reschedule_booking(booking, at, reason)
+            begun = int(self._gateway.clock.now().timestamp())
+            try:
+                moved = await provider.reschedule_booking(booking, at, reason)
+            except (InvalidRequest, SlotTaken):  # it may have arrived twice: then it happened
+                with suppress(SchedulingError):
+                    if (made := await look(marker, begun)) is not None:
+                        return made
+                raise
             if moved.id != booking.id:
                 await self._gateway.moves.add(provider.account, booking.id, moved.id)
             return moved

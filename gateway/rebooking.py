@@ -7,19 +7,23 @@ looked up if its answer is lost, and tried again if it surely did not happen and
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gateway.accounts import reading
 from gateway.anew import Anew
 from gateway.answers import routed
+from gateway.likeness import is_alike
+from gateway.paging import digest
 from providers import Provider
 from schemas import (
     LIVE,
     Booking,
+    BookingQuery,
     BookingRequest,
     Feature,
     InvalidRequest,
-    NotFound,
     OutcomeUnknown,
     ProviderDown,
     RateLimited,
@@ -64,59 +68,61 @@ class Rebooking(Anew):
         if touches:
             await self.must_be_sure_of_the_start(event_type)
         provider.must_take(REQUESTS)
-        await self._gateway.journal.keep(self._marker, self._kept(anew, touches))
+        await self._gateway.journal.keep(self._marker, self._kept(anew))
         async with bookings.room(provider, 2 if touches else 1):
             made = await (self._cancel_then_book(anew) if touches else self._book_then_cancel(anew))
         await self._gateway.moves.add(provider.account, self._booking.id, made.id)
         return made
 
-    def _kept(self, anew: BookingRequest, touches: bool) -> dict[str, Any]:
+    def _kept(self, anew: BookingRequest) -> dict[str, Any]:
         """What it takes to go on after a restart."""
         return {
             "booking_id": self._booking.id,
             "booking": self._booking.model_dump(mode="json"),
             "anew": anew.model_dump(mode="json"),
             "reason": self._reason,
-            "book_first": not touches,
         }
 
-    async def resume(self, anew: BookingRequest, *, book_first: bool) -> Booking | None:
+    async def resume(self, anew: BookingRequest) -> Booking | None:
         """Go on from where the steps got to. See `resume`."""
-        provider, old = self._provider, await self._as_it_is(self._booking.id)
-        new = await self._new()
-        if new is not None and old is not None and book_first:
-            await self._call_off(old, self._reason)
-        elif new is None and old is None and not book_first:
+        provider, booked = self._provider, await self._booked()
+        old = await reading(provider, provider.get_booking(self._booking.id))
+        new = None if not booked else await reading(provider, self._gateway.bookings.newest(provider, booked[-1]))
+        new = new if new is not None and new.status in LIVE else None
+        if old.status not in LIVE and await self._is_by_others(old):
+            # It was cancelled or moved by others, which stands.
+            if new is not None:
+                await self._call_off(new, TAKEN_BACK)
+            return None
+        if old.status in LIVE and new is not None:
+            await self._cancel()
+        elif old.status not in LIVE and not booked:
             new = await self._again(anew)
-        if new is not None:
-            await self._gateway.moves.add(provider.account, self._booking.id, new.id)
-            return new if new.start == anew.start else None
-        return None
+        if new is None:
+            return None
+        await self._gateway.moves.add(provider.account, self._booking.id, new.id)
+        return new if new.start == anew.start else None
 
     async def _again(self, anew: BookingRequest) -> Booking:
         """The old booking was cancelled, and there is none in its place: the new time, or else the old one again."""
         try:
             return await self._book(anew, ())
         except (SlotTaken, InvalidRequest):
+            # The guest may have it already: whoever saw that the move went wrong has booked it.
+            query = BookingQuery(live=True, ends_after=anew.start, starts_before=anew.start + timedelta(seconds=1))
+            async with aclosing(self._provider.list_bookings(query)) as found:
+                async for each in found:
+                    if each.status in LIVE and is_alike(each, anew):
+                        return each
             return await self._book(anew.model_copy(update={"start": self._booking.start}), ())
 
-    async def _as_it_is(self, booking_id: str) -> Booking | None:
-        """A booking that is live; None if it is not."""
-        try:
-            now = await reading(self._provider, self._provider.get_booking(booking_id))
-        except NotFound:
-            return None
-        return now if now.status in LIVE else None
-
-    async def _new(self) -> Booking | None:
-        """What the steps have booked that still stands."""
-        for step in await self._gateway.journal.steps(self._marker):
-            if step.tool == Feature.CREATE_BOOKING and step.outcome == "unknown":
-                raise OutcomeUnknown("Whether the new time is booked is not known yet.")
-            is_made = step.tool == Feature.CREATE_BOOKING and step.outcome == "done"
-            if is_made and (made := await self._as_it_is(step.reference)) is not None:
-                return made
-        return None
+    async def _booked(self) -> list[str]:
+        """What the steps have booked. Raises OutcomeUnknown if there may be more."""
+        journal, tool = self._gateway.journal, Feature.CREATE_BOOKING
+        steps = [step for step in await journal.steps(self._marker) if step.tool == tool]
+        if any(step.outcome == "unknown" for step in steps):
+            raise OutcomeUnknown("Whether the new time is booked is not known yet.")
+        return [step.reference for step in steps if step.outcome == "done"]
 
     async def _book_then_cancel(self, anew: BookingRequest) -> Booking:
         try:
@@ -186,7 +192,7 @@ class Rebooking(Anew):
 
         async def send(marker: str) -> Booking:
             tries.append((marker, int(self._gateway.clock.now().timestamp())))
-            return await provider.create_booking(request.model_copy(update={"marker": marker}))
+            return await bookings.book(provider, request, marker)
 
         async def look(marker: str, since: int) -> Booking | None:
             return await bookings.made(provider, request, marker, since)
@@ -223,10 +229,17 @@ class Rebooking(Anew):
                 raise OutcomeUnknown("Whether it is cancelled is not known.", account=provider.account) from None
             if now.status in LIVE:
                 raise
-            if now.cancellation_reason != self._reason:  # else a try of ours arrived late
+            if await self._is_by_others(now):  # else a try of ours arrived late, or twice
                 raise InvalidRequest(
                     f"The booking {self._old_id} was cancelled by somebody else meanwhile.", account=provider.account
                 ) from None
+
+    async def _is_by_others(self, old: Booking) -> bool:
+        """Whether the old booking was cancelled for another reason, or for the same one but not by us."""
+        journal, same = self._gateway.journal, [self._booking.id, self._reason]
+        made = await journal.alike(self._provider.account, Feature.CANCEL_BOOKING, digest(same))
+        others = any(row.parent != self._marker and row.outcome != "failed" for row in made)
+        return old.cancellation_reason != self._reason or others
 
     async def _call_off(self, booking: Booking, reason: str) -> Booking:
         return await self._gateway.bookings.call_off(self._provider, booking, reason, parent=self._marker)
@@ -255,4 +268,4 @@ async def resume(gateway: "Gateway", provider: Provider, marker: str, kept: Mapp
     """
     booking, anew = Booking.model_validate(kept["booking"]), BookingRequest.model_validate(kept["anew"])
     move = Rebooking(gateway, provider, booking, anew.start, kept["reason"], marker)
-    return await move.resume(anew, book_first=kept["book_first"])
+    return await move.resume(anew)

@@ -63,6 +63,27 @@ class Settling:
         at = datetime.fromtimestamp(of_it[-1].created, UTC).strftime("%Y-%m-%d %H:%M")
         return f"{of_it[-1].tool} of {at} UTC is under way or not settled: it may or may not happen yet."
 
+    async def found(self, booking_id: str, *features: Feature) -> tuple[Provider, Booking]:
+        """A booking that is to be changed; what is left of a move of it that stopped midway is finished before.
+
+        While it is being moved in several steps, it is waited for the end of that.
+        """
+        provider, _ = self._gateway.accounts.route(booking_id, "booking_id")
+        await self.due(provider)
+        provider, booking = await self._gateway.bookings.find(booking_id, *features)
+        pause = 0.02
+        while provider.rebooks and await self._is_moving(provider, booking):
+            await self._gateway.clock.sleep(pause)
+            await self.due(provider)
+            pause = min(pause * 2, 2.0)
+            if not await self._is_moving(provider, booking):
+                booking = await self._gateway.bookings.newest(provider, booking.id)
+        return provider, booking
+
+    async def _is_moving(self, provider: Provider, booking: Booking) -> bool:
+        rows = [row for row in await self._gateway.journal.open_of(provider.account) if row.outcome == "sent"]
+        return any(row.tool == Feature.RESCHEDULE_BOOKING and row.kept["booking_id"] == booking.id for row in rows)
+
     async def _settle(self, rows: "list[Row[Any]] | Any") -> int:
         settled = 0
         for row in rows:
