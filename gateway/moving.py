@@ -36,8 +36,14 @@ class Moving:
         bookings, asked_for = self._gateway.bookings, booking_id.strip()
         provider, booking = await self._gateway.settling.found(booking_id, Feature.RESCHEDULE_BOOKING)
         tz = await zone_of(provider)
+        is_open = None if booking.status in LIVE else await self._gateway.settling.note(provider, booking.id)
 
         async def send(marker: str) -> Booking:
+            if is_open:  # it may yet come back: who booked anew would have two
+                raise InvalidRequest(
+                    f"This booking is {booking.status}, but {is_open} Ask get_booking again before booking anew.",
+                    account=provider.account,
+                )
             bookings.must_be_live(provider, booking)
             if booking.start == at:
                 return booking
