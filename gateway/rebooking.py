@@ -120,7 +120,7 @@ class Rebooking(Anew):
         """What the steps have booked. Raises OutcomeUnknown if there may be more."""
         journal, tool = self._gateway.journal, Feature.CREATE_BOOKING
         steps = [step for step in await journal.steps(self._marker) if step.tool == tool]
-        if any(step.outcome == "unknown" for step in steps):
+        if any(step.outcome in ("sent", "unknown") for step in steps):
             raise OutcomeUnknown("Whether the new time is booked is not known yet.")
         return [step.reference for step in steps if step.outcome == "done"]
 

@@ -42,7 +42,8 @@ from tests.stages import STAGES, Stage
 from tests.torture_process import AFTER, BEFORE, ECHOED, KILLS, LATE, TROUBLE, Point, Run, Told, arrive, run
 from tests.torture_scenarios import ASKED_AGAIN, SCENARIOS, SETTLED, Create, Far, Near, Scenario, restarted, wrong
 
-ACCOUNTS = ("local", "calcom", "calid", "calendly", "google_calendar", "calendly via mcp", "calid via mcp")
+API = ("local", "calcom", "calid", "calendly", "google_calendar")
+ACCOUNTS = (*API, *(f"{account} via mcp" for account in ("calendly", "calid", "google_calendar")))
 BOUNDED = ("local", "calcom", "calendly")
 
 Faults = dict[int, str]
