@@ -7,12 +7,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 from platformdirs import user_config_path, user_data_path
 from pydantic import (
-    AfterValidator,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from gateway.database_url import apart, checked
+from gateway.server_config import ServerConfig
 from providers import PROVIDERS, AccountConfig
 from providers.keys import listed
 from schemas import Model
@@ -31,7 +31,6 @@ from schemas.problems import problems
 
 APP = "scheduling-gateway"
 ACCOUNT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 
@@ -44,39 +43,6 @@ class ConfigError(Exception):
         where = f"{source}: " if source else ""
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         super().__init__(f"{where}{count}\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
-
-
-def _url_path(path: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
-        raise ValueError("is written like /mcp")
-    return path
-
-
-class AuthConfig(Model):
-    """Who may come in. `none`: whoever is on this machine."""
-
-    type: Literal["none"] = "none"
-
-
-class ServerConfig(Model):
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
-    path: Annotated[str, AfterValidator(_url_path)] = "/mcp"
-    public_url: str | None = None
-    auth: AuthConfig = AuthConfig()
-
-    @field_validator("public_url")
-    @classmethod
-    def _is_https(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
-            raise ValueError("is written like https://sched.example.com")
-        return url
-
-    @property
-    def exposed(self) -> list[str]:
-        """Why others than this machine's users can reach the server, in words; empty if they cannot."""
-        reasons = ["server.host is not loopback"] if self.host not in LOOPBACK else []
-        return reasons + (["server.public_url is set"] if self.public_url else [])
 
 
 class StorageConfig(Model):

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.config import Config, ServerConfig, StorageConfig
+from gateway.config import Config, StorageConfig
 from gateway.core import Gateway
 from gateway.server import build_server
+from gateway.server_config import ServerConfig
 from gateway.serving import http_server, listen
 from providers import PROVIDERS
 from schemas import OutcomeUnknown

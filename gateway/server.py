@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway import pages
-from gateway.config import LOOPBACK, ServerConfig
 from gateway.connect_pages import routes
 from gateway.core import Gateway
 from gateway.pages import app
+from gateway.server_config import LOOPBACK, ServerConfig
 from gateway.surface import GatewayTool
 from gateway.tools import TOOLS
 

@@ -14,12 +14,12 @@ from gateway.config import (
     APP,
     Config,
     ConfigError,
-    ServerConfig,
     default_config,
     find_config,
     load_config,
     parse_config,
 )
+from gateway.server_config import ServerConfig
 from providers import AccountConfig
 from providers.local.config import LocalConfig
 from providers.own import OwnEventType, OwnQuestion

@@ -23,10 +23,11 @@ from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.config import Config, ServerConfig, StorageConfig
+from gateway.config import Config, StorageConfig
 from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
 from gateway.server import build_server
+from gateway.server_config import ServerConfig
 from gateway.serving import http_server, listen, own_url
 from providers import PROVIDERS
 from providers.storage.tables import journal

@@ -14,10 +14,11 @@ import anyio
 import httpx2
 import pytest
 
-from gateway.config import Config, ServerConfig, StorageConfig
+from gateway.config import Config, StorageConfig
 from gateway.core import Gateway
 from gateway.pages.booking import PER_HOUR
 from gateway.server import build_server
+from gateway.server_config import ServerConfig
 from gateway.serving import http_server, listen, own_url
 from providers import PROVIDERS
 from schemas import ProviderDown

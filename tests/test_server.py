@@ -14,9 +14,10 @@ import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 
-from gateway.config import Config, ConfigError, ServerConfig, StorageConfig
+from gateway.config import Config, ConfigError, StorageConfig
 from gateway.core import Gateway
 from gateway.server import NAME, VERSION, build_app, build_server
+from gateway.server_config import ServerConfig
 from gateway.serving import http, http_server, listen
 from providers import PROVIDERS
 from schemas import ProviderDown

@@ -14,12 +14,12 @@ from starlette.routing import Route
 
 from gateway.accounts import CALLER
 from gateway.answers import AccountAnswer
-from gateway.config import LOOPBACK
 from gateway.connecting import consent_of
 from gateway.core import Gateway
 from gateway.pages.sessions import begin, may, new, session_of
 from gateway.pages.shown import HEADERS, form, message, render
 from gateway.pages.week import MONTHS
+from gateway.server_config import LOOPBACK
 from schemas import SchedulingError
 
 if TYPE_CHECKING:
