@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from platformdirs import user_config_path, user_data_path
@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from gateway.database_url import apart, checked
+from gateway.policy import PerSpan
 from gateway.server_config import ServerConfig
 from providers import PROVIDERS, AccountConfig
 from providers.keys import listed
@@ -88,13 +89,6 @@ def _default_storage() -> StorageConfig:
     return StorageConfig(url=f"sqlite:///{user_data_path(APP) / 'gateway.db'}")
 
 
-class PerSpan(Model):
-    """How many bookings in an hour and in a day."""
-
-    hour: int = Field(ge=1)
-    day: int = Field(ge=1)
-
-
 class BrakesConfig(Model):
     """What stops a client that books in a loop; each is for one account."""
 
@@ -109,6 +103,22 @@ class JournalConfig(Model):
     rows: int = Field(100_000, ge=1000)
 
 
+class AuditConfig(Model):
+    """Where it is written down who did what, and whether also who looked at what: `database`, `none`, or a file."""
+
+    to: str = "database"
+    calls: Literal["changes", "all"] = "changes"
+
+    @field_validator("to")
+    @classmethod
+    def _is_a_place(cls, to: str, info: ValidationInfo) -> str:
+        if to in ("database", "none"):
+            return to
+        if not to.endswith(".jsonl"):
+            raise ValueError("must be database, none, or a file whose name ends in .jsonl")
+        return str((info.context or {}).get("folder", Path.cwd()) / Path(to).expanduser())
+
+
 class Config(Model):
     """A whole configuration. `accounts` are the adapters' own config models, by account name."""
 
@@ -116,6 +126,7 @@ class Config(Model):
     server: ServerConfig = ServerConfig()
     brakes: BrakesConfig = BrakesConfig()
     journal: JournalConfig = JournalConfig()
+    audit: AuditConfig = AuditConfig()
     storage: StorageConfig = Field(default_factory=_default_storage)
 
 

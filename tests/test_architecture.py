@@ -55,7 +55,21 @@ COLD = {"sqlalchemy", "alembic", "tenacity", "tzlocal", "email_validator", "goog
 
 # What lies in `providers` and is no adapter.
 SHARED = {
-    *("__init__", "auth", "base", "bridge", "clock", "hosted", "keys", "oauth", "own", "own_store", "pace", "places"),
+    *(
+        "__init__",
+        "auth",
+        "base",
+        "bridge",
+        "clock",
+        "hosted",
+        "identity",
+        "keys",
+        "oauth",
+        "own",
+        "own_store",
+        "pace",
+        "places",
+    ),
     *("rest", "slots", "storage", "upstream", "vault"),
 }
 

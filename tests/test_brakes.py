@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import BrakesConfig, ConfigError, PerSpan, parse_config
+from gateway.config import BrakesConfig, ConfigError, parse_config
+from gateway.policy import PerSpan
 from gateway.server import build_server
 from schemas import PolicyDenied, SlotTaken
 from tests.agent import Agent, connected

@@ -6,10 +6,13 @@ migration (`migrations/versions`) and a new `HEAD`.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, MetaData, String, Table, Text, text
 
-HEAD = "0007"
+HEAD = "0008"
 
 ID = 1400
 """How long a service's own id may be, as PostgreSQL counts: Google's have up to 1024 characters, and seats more."""
+
+ACCOUNT = 64
+"""How long the name is that an account's rows are kept under: with whose it is, where each caller has one's own."""
 
 metadata = MetaData(
     naming_convention={
@@ -22,7 +25,7 @@ metadata = MetaData(
 accounts = Table(
     "accounts",
     metadata,
-    Column("name", String(32), primary_key=True),
+    Column("name", String(ACCOUNT), primary_key=True),
     # Every change of an account's rows raises this in the same transaction. Its row is the lock that puts writers in
     # a queue, and its value tells readers whether what they remember still holds.
     Column("revision", BigInteger, nullable=False),
@@ -31,7 +34,7 @@ accounts = Table(
 event_types = Table(
     "event_types",
     metadata,
-    Column("account", String(32), primary_key=True),
+    Column("account", String(ACCOUNT), primary_key=True),
     Column("id", String(100), primary_key=True),
     Column("slug", String(100), nullable=False),
     Column("deleted", Boolean, nullable=False),
@@ -49,7 +52,7 @@ Index(
 schedules = Table(
     "schedules",
     metadata,
-    Column("account", String(32), primary_key=True),
+    Column("account", String(ACCOUNT), primary_key=True),
     Column("id", String(100), primary_key=True),
     Column("data", JSON, nullable=False),
     # What the configuration said when it was last applied; a change of the file is applied anew.
@@ -59,7 +62,7 @@ schedules = Table(
 bookings = Table(
     "bookings",
     metadata,
-    Column("account", String(32), primary_key=True),
+    Column("account", String(ACCOUNT), primary_key=True),
     Column("id", String(100), primary_key=True),
     Column("event_type_id", String(100), nullable=False),
     Column("live", Boolean, nullable=False),
@@ -90,7 +93,7 @@ journal = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("caller", String(200), nullable=False),
-    Column("account", String(32), nullable=False),
+    Column("account", String(ACCOUNT), nullable=False),
     Column("tool", String(64), nullable=False),
     # What makes two requests the same one. Only one row may hold it; a row that no longer stands for it lets go.
     Column("claim", String(64), nullable=True, unique=True),
@@ -117,7 +120,7 @@ Index("ix_journal_outcome", journal.c.outcome, journal.c.updated)
 moves = Table(
     "moves",
     metadata,
-    Column("account", String(32), primary_key=True),
+    Column("account", String(ACCOUNT), primary_key=True),
     Column("old_id", String(ID), primary_key=True),
     Column("new_id", String(ID), nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -129,7 +132,7 @@ Index("ix_moves_new", moves.c.account, moves.c.new_id)
 kept_events = Table(
     "kept_events",
     metadata,
-    Column("account", String(32), primary_key=True),
+    Column("account", String(ACCOUNT), primary_key=True),
     Column("id", String(ID), primary_key=True),
     Column("private", JSON, nullable=False),
     Column("cancelled", JSON(none_as_null=True), nullable=True),
@@ -140,7 +143,7 @@ links = Table(
     "links",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("account", String(32), nullable=False),
+    Column("account", String(ACCOUNT), nullable=False),
     Column("event_type_id", String(ID), nullable=False),
     Column("single_use", Boolean, nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -155,7 +158,7 @@ guests = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("link", String(64), nullable=False),
-    Column("account", String(32), nullable=False),
+    Column("account", String(ACCOUNT), nullable=False),
     Column("booking_id", String(ID), nullable=False),
     Column("time_zone", String(64), nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -181,3 +184,26 @@ leases = Table(
     Column("holder", String(32), nullable=False),
     Column("until", BigInteger, nullable=False),
 )
+
+# The keys that let a client in. The id is the hash of the key: no row makes one.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("policy", String(64), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=True),
+    Column("revoked", BigInteger, nullable=True),
+)
+
+# Who did what: lines in chains, one a process, each with the hash of the one before.
+audit = Table(
+    "audit",
+    metadata,
+    Column("chain", String(32), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("line", Text, nullable=False),
+)
+Index("ix_audit_at", audit.c.at)
