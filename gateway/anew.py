@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from gateway.accounts import reading, zone_of
 from gateway.answers import routed
+from gateway.intents import Held
 from providers import Provider
 from schemas import (
     Answer,
@@ -27,17 +28,17 @@ MOVED = "Moved to another time."
 
 
 class Anew:
-    """A booking and the time it is to have; `marker` is the move's row in the journal."""
+    """A booking and the time it is to have; `row` is the move's in the journal."""
 
     def __init__(
-        self, gateway: "Gateway", provider: Provider, booking: Booking, at: datetime, reason: str | None, marker: str
+        self, gateway: "Gateway", provider: Provider, booking: Booking, at: datetime, reason: str | None, row: Held
     ):
         self._gateway = gateway
         self._provider = provider
         self._booking = booking
         self._at = at
         self._reason = reason or MOVED
-        self._marker = marker
+        self._row = row
         self._old_id = routed(provider.account, booking.id)
 
     async def event_type(self) -> EventType:

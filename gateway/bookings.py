@@ -1,7 +1,7 @@
 """Bookings: made once, found again, answered and cancelled."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,9 @@ import anyio
 
 from gateway.accounts import reading, zone_of
 from gateway.answers import BookingAnswer, routed
-from gateway.likeness import has_answer, is_alike, unlike
+from gateway.intents import BeingChanged, Held
+from gateway.likeness import unlike
+from gateway.looking import remembered
 from gateway.questions import check_answers
 from gateway.times import a_zone, an_instant
 from providers import Provider
@@ -17,7 +19,6 @@ from schemas import (
     LIVE,
     Answer,
     Booking,
-    BookingQuery,
     BookingRequest,
     BookingResponse,
     Feature,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 SLOW = timedelta(seconds=20)
 """After this long, whether the write is still ours to send is asked before it is sent."""
-
-CLOCKS_APART = 60
-"""By how many seconds a service's clock may differ from ours."""
 
 
 class Bookings:
@@ -82,14 +80,18 @@ class Bookings:
 
         async def send(marker: str) -> Booking:
             begun = self._gateway.clock.now()
+            if (late := await self._late(provider, request, marker)) is not None:
+                return late
             await self.check(provider, request)
             async with self.room(provider, 1, but=marker):
                 if self._gateway.clock.now() - begun > SLOW:
                     await self._gateway.journal.hold(marker)
                 return await self.book(provider, request, marker)
 
+        looking = self._gateway.looking
+
         async def look(marker: str, since: int) -> Booking | None:
-            return await self.made(provider, request, marker, since)
+            return await looking.booked(provider, request, marker, since)
 
         async def again(booking_id: str) -> Booking | None:
             nonlocal repeated
@@ -117,21 +119,34 @@ class Bookings:
             look,
             key=idempotency_key,
             same=[event_type_id, instant, attendee_email.lower()],
-            attendee=attendee_email.lower(),
+            attendee=attendee_email,
             kept={"request": request.model_dump(mode="json")},
         )
         note = unlike(booking, request) if repeated else None
         return BookingAnswer.of(provider.account, booking, account_zone, note)
 
     async def book(self, provider: Provider, request: BookingRequest, marker: str) -> Booking:
-        """Book. A request that arrived twice is refused for what it made the first time."""
+        """Book. What is refused may have been taken by a request of ours that arrived twice, or late."""
         try:
             return await provider.create_booking(request.model_copy(update={"marker": marker}))
-        except SlotTaken:
-            with suppress(SchedulingError):
-                if (made := await self.made(provider, request, marker, 0)) is not None and made.marker == marker:
-                    return made
-            raise
+        except SlotTaken as taken:
+            if Feature.LIST_BOOKINGS in provider.gaps:
+                raise
+            markers = await self._gateway.journal.twins(marker)
+            try:
+                made = await reading(provider, self._gateway.looking.marked(provider, request, markers))
+            except SchedulingError:
+                raise OutcomeUnknown("The time is taken, and whether by this very request is not known.") from taken
+            if made is None:
+                raise
+            return made
+
+    async def _late(self, provider: Provider, request: BookingRequest, marker: str) -> Booking | None:
+        """What an earlier try has made that was looked for, not found, and arrived after all."""
+        markers = await self._gateway.journal.twins(marker) - {marker}
+        if not markers or Feature.LIST_BOOKINGS in provider.gaps:
+            return None
+        return await reading(provider, self._gateway.looking.marked(provider, request, markers))
 
     async def check(self, provider: Provider, request: BookingRequest) -> None:
         """Everything that can be known to be wrong before it is sent."""
@@ -160,42 +175,22 @@ class Bookings:
 
     async def _must_have_room(self, provider: Provider, bookings: int, but: str) -> None:
         now = int(self._gateway.clock.now().timestamp())
+        # What a move in another process may yet need: the new time, and the old one back. Those of this one wait here.
+        sending = self._gateway.journal.sending
+        others = [row for row in await self._gateway.journal.open_of(provider.account) if row.id not in {but, *sending}]
+        reserved = 2 * sum("anew" in (row.kept or {}) for row in others)
         for limit in provider.booking_limits:
             since = now - limit.seconds
             made = await self._gateway.journal.count(provider.account, Feature.CREATE_BOOKING, since, but=but)
-            over = len(made) + bookings - limit.most
+            over = len(made) + reserved + bookings - limit.most
             if over > 0:
                 wait = made[min(over, len(made)) - 1] - since if made else limit.seconds
                 raise RateLimited(
                     f"{provider.title} takes {limit.most} bookings in {_span(limit.seconds)}, and {len(made)} were "
-                    "made. Wait, then try again.",
+                    "made or are about to be. Wait, then try again.",
                     account=provider.account,
                     retry_after=wait,
                 )
-
-    async def made(self, provider: Provider, request: BookingRequest, marker: str, since: int) -> Booking | None:
-        """The booking that a request of ours with a lost answer has made: by our marker, or else by its fingerprint."""
-        provider.require(Feature.LIST_BOOKINGS)
-        second = timedelta(seconds=1)
-        query = BookingQuery(
-            ends_after=request.start, starts_before=request.start + second, attendee_email=request.attendee_email
-        )
-        alike: list[Booking] = []
-        async with aclosing(provider.list_bookings(query)) as bookings:
-            async for booking in bookings:
-                if booking.marker == marker:
-                    return booking
-                if not booking.marker and booking.status in LIVE and is_alike(booking, request):
-                    alike.append(booking)
-        for booking in alike:
-            made = booking.created_at.timestamp() if booking.created_at else None
-            if made is not None and made >= since:
-                return booking
-            if made is None or made >= since - CLOCKS_APART:
-                raise OutcomeUnknown("There is such a booking, and no telling whether this request made it.")
-        if not await provider.lists(request):
-            raise OutcomeUnknown("It may have fallen to a host whose bookings are not seen here.")
-        return None
 
     async def get(self, booking_id: str, time_zone: str | None) -> BookingAnswer:
         tz = a_zone(time_zone)
@@ -211,6 +206,10 @@ class Bookings:
             self.must_be_live(provider, booking)
             try:
                 cancelled = await self.call_off(provider, booking, reason)
+            except BeingChanged as error:
+                if not error.passes:
+                    raise
+                provider, booking = await self._gateway.settling.found(booking_id, Feature.CANCEL_BOOKING)
             except InvalidRequest:
                 id = routed(provider.account, booking.id)
                 _, now = await self._gateway.settling.found(id, Feature.CANCEL_BOOKING)
@@ -224,29 +223,18 @@ class Bookings:
         return BookingAnswer.of(provider.account, booking, tz, note, booking_id.strip())
 
     async def call_off(
-        self, provider: Provider, booking: Booking, reason: str | None, *, parent: str | None = None
+        self, provider: Provider, booking: Booking, reason: str | None, *, parent: Held | None = None
     ) -> Booking:
         """Cancel a live booking; `parent` is the move that needs it."""
-
-        async def look(_: str, __: int) -> Booking | None:
-            try:
-                now = await provider.get_booking(booking.id)
-            except NotFound:
-                if not booking.shared:
-                    raise
-                # A seat that was given up is forgotten.
-                return booking.model_copy(update={"status": "cancelled", "cancellation_reason": reason})
-            return None if now.status in LIVE else now
-
-        request = [booking.id, reason]
         return await self._gateway.write(
             provider,
             Feature.CANCEL_BOOKING,
-            request,
+            [booking.id, reason],
             lambda _: provider.cancel_booking(booking, reason),
-            look,
-            kept={"booking_id": booking.id},
+            lambda _, __: self._gateway.looking.cancelled(provider, booking, reason),
+            kept={"booking": remembered(booking), "reason": reason},
             parent=parent,
+            changes=booking.id if provider.rebooks and parent is None else None,
         )
 
     async def respond(self, booking_id: str, response: BookingResponse, reason: str | None) -> BookingAnswer:
@@ -264,17 +252,13 @@ class Bookings:
         else:
             self.must_be_live(provider, booking)
 
-        async def look(_: str, __: int) -> Booking | None:
-            now = await provider.get_booking(booking.id)
-            return now if has_answer(now, response) else None
-
         answered = await self._gateway.write(
             provider,
             Feature.RESPOND_TO_BOOKING,
             [booking_id, response, reason],
             lambda _: provider.respond_to_booking(booking, response, reason),
-            look,
-            kept={"booking_id": booking.id, "response": response},
+            lambda _, __: self._gateway.looking.answered(provider, booking, response),
+            kept={"booking": remembered(booking), "response": response},
         )
         return BookingAnswer.of(provider.account, answered, tz, asked_for=asked_for)
 

@@ -93,6 +93,7 @@ class Connecting:
         if account not in self._gateway.accounts:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self.client(account).finish(answer, holder)
+        await self._gateway.settling.again(account)
         return account
 
     async def greeted(self, account: str) -> str:

@@ -18,6 +18,7 @@ from gateway.catalog import Catalog
 from gateway.config import Config
 from gateway.connecting import Connecting
 from gateway.listing import Listing
+from gateway.looking import Looking
 from gateway.moving import Moving
 from gateway.paging import digest
 from gateway.settling import Settling
@@ -27,7 +28,8 @@ from providers.keys import KeyRing
 from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
-    from gateway.journal import Brake, Intent, Journal, Look
+    from gateway.intents import Brake, Held, Intent
+    from gateway.journal import Journal, Look
     from gateway.links import Links
     from gateway.moves import Moves
     from providers.storage import Storage
@@ -65,6 +67,7 @@ class Gateway:
         self.availability = Availability(self)
         self.bookings = Bookings(self)
         self.listing = Listing(self)
+        self.looking = Looking(self)
         self.moving = Moving(self)
         self.connecting = Connecting(self)
         self.settling = Settling(self)
@@ -127,17 +130,21 @@ class Gateway:
         look: "Look[T] | None" = None,
         *,
         kept: Mapping[str, object] | None = None,
-        parent: str | None = None,
+        parent: "Held | None" = None,
+        changes: str | None = None,
+        attendee: str | None = None,
     ) -> T:
         """Make a write: journaled before and after, and finished even if the caller goes away.
 
-        `look` finds what it made where its answer is lost; `kept` is what that takes after a restart.
+        `look` finds what it made where its answer is lost; `kept` is what that takes after a restart. `changes` is the
+        booking that nothing else may change meanwhile.
         """
         if parent is None:
             await self.settling.due(provider)
         else:  # which goes on, so that nobody takes it for dead
             await self.journal.renew(parent)
-        intent = replace(self._intent(provider, tool, request), kept=kept, parent=parent)
+        intent = self._intent(provider, tool, request, attendee=None if parent else attendee)
+        intent = replace(intent, kept=kept, parent=None if parent is None else parent.id, changes=changes)
         sent = partial(self._send, provider, send, _named(provider, look))
         return await self._writes.finish(self.journal.record(intent, sent))
 
@@ -154,19 +161,13 @@ class Gateway:
         same: object,
         attendee: str | None = None,
         kept: Mapping[str, object] | None = None,
+        changes: str | None = None,
     ) -> T:
         """The same for a write that must happen once: by `key` for a day, or else by `same` for ten minutes."""
         await self.settling.due(provider)
-        intent = self._intent(provider, tool, same if key is None else request)
+        intent = self._intent(provider, tool, same if key is None else request, attendee=attendee)
         claim = digest(CALLER, tool, key is None, same if key is None else key)
-        intent = replace(
-            intent,
-            claim=claim,
-            keep=KEEP_SAME if key is None else KEEP_KEY,
-            kept=kept,
-            attendee=None if attendee is None else digest(attendee),
-            brakes=self._brakes() if tool is Feature.CREATE_BOOKING else (),
-        )
+        intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY, kept=kept, changes=changes)
         look = _named(provider, look)
         once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
         return await self._writes.finish(once)
@@ -202,20 +203,25 @@ class Gateway:
         raise ProviderDown(what, account=provider.account)
 
     def _brakes(self) -> "tuple[Brake, ...]":
-        from gateway.journal import Brake
+        from gateway.intents import SPANS, Brake
 
-        limits = self.config.brakes
-        kinds = ((limits.account, False), (limits.attendee, True))
+        limits = {"account": self.config.brakes.account, "attendee": self.config.brakes.attendee}
         return tuple(
-            Brake(most, span, of_attendee)
-            for limit, of_attendee in kinds
-            for most, span in ((limit.hour, 3600), (limit.day, 86_400))
+            Brake(limit.hour if span == 3600 else limit.day, span, of) for of, limit in limits.items() for span in SPANS
         )
 
-    def _intent(self, provider: Provider, tool: Feature, request: object) -> "Intent":
-        from gateway.journal import Intent
+    def _intent(self, provider: Provider, tool: Feature, request: object, *, attendee: str | None) -> "Intent":
+        """With an attendee, one that brakes hold for."""
+        from gateway.intents import Intent
 
-        return Intent(caller=CALLER, account=provider.account, tool=tool, digest=digest(request))
+        return Intent(
+            caller=CALLER,
+            account=provider.account,
+            tool=tool,
+            digest=digest(request),
+            attendee=None if attendee is None else digest(attendee.lower()),
+            brakes=() if attendee is None else self._brakes(),
+        )
 
 
 def _named(provider: Provider, look: "Look[T] | None") -> "Look[T] | None":

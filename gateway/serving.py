@@ -20,8 +20,8 @@ from schemas import ProviderDown, SchedulingError
 BACKLOG = 2048
 log = logging.getLogger(__name__)
 
-SWEEP = 60.0
-"""How often it is looked for writes that nobody saw the end of, in seconds."""
+FIRST_SWEEP, SWEEP = 1.0, 60.0
+"""When, and how often it is looked for writes that nobody saw the end of, in seconds."""
 
 
 def http(config: Config) -> int:
@@ -96,12 +96,13 @@ def stdio(config: Config, *, legacy: bool) -> int:
 
 async def _sweep(gateway: Gateway) -> None:
     """Settle what a process before this one, or another one, has left; at the start and from then on."""
+    await anyio.sleep(FIRST_SWEEP)
     while True:
-        if gateway.is_open:
-            try:
-                await gateway.settling.sweep()
-            except SchedulingError:
-                log.exception("the journal could not be swept")
+        try:
+            await gateway.open()
+            await gateway.settling.sweep()
+        except SchedulingError:
+            log.exception("the journal could not be swept")
         await anyio.sleep(SWEEP)
 
 

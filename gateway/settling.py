@@ -5,22 +5,14 @@ Done at the start, before the next write of the account, and by a sweep; each ro
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.accounts import reading
-from gateway.likeness import has_answer
+from gateway.intents import Held, changed_by
 from providers import Provider
-from schemas import (
-    LIVE,
-    Booking,
-    BookingRequest,
-    Feature,
-    NotFound,
-    OutcomeUnknown,
-    SchedulingError,
-)
+from schemas import Booking, BookingRequest, Feature, OutcomeUnknown, SchedulingError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Row
@@ -32,6 +24,12 @@ log = logging.getLogger(__name__)
 PAUSE = timedelta(seconds=5)
 """Between two looks whether anything of an account is due, before its writes."""
 
+AT_ONCE = 5
+"""How many writes are settled before another one is made."""
+
+IN_STEPS = (Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
+"""What may be under way for several requests, or stands in the way of what is."""
+
 DONE, FAILED, UNKNOWN = "done", "failed", "unknown"
 
 
@@ -39,25 +37,31 @@ class Settling:
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
         self._looked: dict[str, datetime] = {}
+        self._begun = False
 
     async def due(self, provider: Provider) -> None:
-        """Settle what is due of an account, so that what comes next builds on what is known."""
+        """Settle what is due of an account, so that what comes next builds on what is known; what is much waits for the
+        sweep."""
         now = self._gateway.clock.now()
         if now - self._looked.get(provider.account, now - 2 * PAUSE) >= PAUSE:
             self._looked[provider.account] = now
-            await self._settle(await self._gateway.journal.unsettled(provider.account))
+            await self._settle((await self._gateway.journal.unsettled(provider.account))[:AT_ONCE])
 
     async def sweep(self) -> int:
-        """Settle what is due anywhere, and forget what is old; how many were settled."""
-        settled = await self._settle(await self._gateway.journal.unsettled())
+        """Settle what is due anywhere, at the start early, and forget what is old; how many were settled."""
+        early, self._begun = not self._begun, True
+        settled = await self._settle(await self._gateway.journal.unsettled(early=early))
         limits = self._gateway.config.journal
         await self._gateway.journal.prune(limits.days, limits.rows)
         return settled
 
+    async def again(self, account: str) -> None:
+        """Settle early what is left of an account, which may work again now."""
+        await self._settle(await self._gateway.journal.unsettled(account, early=True))
+
     async def note(self, provider: Provider, booking_id: str) -> str | None:
         """What is not settled of a booking, in words."""
-        rows = await self._gateway.journal.open_of(provider.account)
-        of_it = [row for row in rows if (row.kept or {}).get("booking_id") == booking_id and row.parent is None]
+        of_it = await self._changes(provider, booking_id)
         if not of_it:
             return None
         at = datetime.fromtimestamp(of_it[-1].created, UTC).strftime("%Y-%m-%d %H:%M")
@@ -66,28 +70,44 @@ class Settling:
     async def found(self, booking_id: str, *features: Feature) -> tuple[Provider, Booking]:
         """A booking that is to be changed; what is left of a move of it that stopped midway is finished before.
 
-        While it is being moved in several steps, it is waited for the end of that.
+        While it is being changed in several steps, it is waited for the end of that.
         """
         provider, _ = self._gateway.accounts.route(booking_id, "booking_id")
         await self.due(provider)
         provider, booking = await self._gateway.bookings.find(booking_id, *features)
+        if provider.rebooks and await self._settle(await self._left_of(provider, booking.id)):
+            booking = await self._gateway.bookings.newest(provider, booking.id)
         pause = 0.02
-        while provider.rebooks and await self._is_moving(provider, booking):
+        while provider.rebooks and await self._is_changing(provider, booking):
             await self._gateway.clock.sleep(pause)
             await self.due(provider)
             pause = min(pause * 2, 2.0)
-            if not await self._is_moving(provider, booking):
+            if not await self._is_changing(provider, booking):
                 booking = await self._gateway.bookings.newest(provider, booking.id)
         return provider, booking
 
-    async def _is_moving(self, provider: Provider, booking: Booking) -> bool:
-        rows = [row for row in await self._gateway.journal.open_of(provider.account) if row.outcome == "sent"]
-        return any(row.tool == Feature.RESCHEDULE_BOOKING and row.kept["booking_id"] == booking.id for row in rows)
+    async def _changes(self, provider: Provider, booking_id: str) -> "list[Row[Any]]":
+        """The changes of a booking that are under way or not settled; not their steps."""
+        rows = await self._gateway.journal.open_of(provider.account)
+        return [row for row in rows if row.parent is None and changed_by(row.kept) == booking_id]
 
-    async def _settle(self, rows: "list[Row[Any]] | Any") -> int:
-        settled = 0
+    async def _is_changing(self, provider: Provider, booking: Booking) -> bool:
+        changes = await self._changes(provider, booking.id)
+        return any(row.outcome == "sent" and row.tool in IN_STEPS for row in changes)
+
+    async def _left_of(self, provider: Provider, booking_id: str) -> "list[Row[Any]]":
+        """What may be looked at early of the changes of a booking, their steps before them."""
+        mine = {row.id for row in await self._changes(provider, booking_id)}
+        if not mine:
+            return []
+        rows = await self._gateway.journal.unsettled(provider.account, early=True)
+        return [row for row in rows if row.id in mine or row.parent in mine]
+
+    async def _settle(self, rows: "Sequence[Row[Any]]") -> int:
+        settled, sending = 0, self._gateway.journal.sending
         for row in rows:
-            if row.account in self._gateway.accounts and await self._gateway.journal.take(row):
+            is_ours = row.id in sending or row.parent in sending
+            if not is_ours and row.account in self._gateway.accounts and await self._gateway.journal.take(row):
                 outcome, reference = await self._outcome(row)
                 if outcome != UNKNOWN:
                     await self._gateway.journal.settle(row, outcome, reference)
@@ -108,29 +128,23 @@ class Settling:
     async def _look(self, provider: Provider, row: "Row[Any]") -> Booking | None:
         """What a write has made; None if it did nothing. Raises a SchedulingError if that cannot be told."""
         kept: Mapping[str, Any] = row.kept or {}
-        if row.tool == Feature.CREATE_BOOKING and "request" in kept:
+        looking = self._gateway.looking
+        if "request" in kept:
             request = BookingRequest.model_validate(kept["request"])
-            return await self._gateway.bookings.made(provider, request, row.id, row.created)
-        if "booking_id" not in kept:
-            raise OutcomeUnknown("Nothing is known of this write that it could be looked for by.")
-        if row.tool == Feature.RESCHEDULE_BOOKING:
-            return await self._moved(provider, row, kept)
-        try:
-            now = await self._gateway.bookings.newest(provider, kept["booking_id"])
-        except NotFound:
-            if row.tool != Feature.CANCEL_BOOKING:
-                raise
-            return None if kept.get("shared") is None else Booking.model_validate(kept["shared"])
-        if row.tool == Feature.CANCEL_BOOKING:
-            return None if now.status in LIVE else now
-        return now if has_answer(now, kept["response"]) else None
-
-    async def _moved(self, provider: Provider, row: "Row[Any]", kept: Mapping[str, Any]) -> Booking | None:
+            return await looking.booked(provider, request, row.id, row.created)
         if "anew" in kept:
             from gateway.rebooking import resume
 
-            return await resume(self._gateway, provider, row.id, kept)
-        now = await self._gateway.bookings.newest(provider, kept["booking_id"])
-        if provider.rebooks:  # it got to no step
-            return None
-        return now if now.status in LIVE and now.start == datetime.fromisoformat(kept["start"]) else None
+            return await resume(self._gateway, provider, Held(row.id, row.tries + 1), kept)
+        if "booking" not in kept:
+            raise OutcomeUnknown("Nothing is known of this write that it could be looked for by.")
+        booking = Booking.model_validate(kept["booking"])
+        match row.tool:
+            case Feature.CANCEL_BOOKING:
+                return await looking.cancelled(provider, booking, kept["reason"])
+            case Feature.RESPOND_TO_BOOKING:
+                return await looking.answered(provider, booking, kept["response"])
+            case _ if provider.rebooks:  # it got to no step
+                return None
+            case _:
+                return await looking.moved(provider, booking, datetime.fromisoformat(kept["start"]), row.created)

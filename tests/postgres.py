@@ -251,7 +251,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def refuse_writes(storage: Storage) -> None:
     """From now on, as if its files lacked the permission, or as on a standby."""
     async with storage.write() as connection:
-        if storage.url.get_backend_name() == "sqlite":
+        if storage.url.startswith("sqlite:"):
             await connection.exec_driver_sql("PRAGMA query_only = ON")
             return
         name = await connection.scalar(text("SELECT current_database()"))

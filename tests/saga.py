@@ -1,12 +1,13 @@
 """A model of moving a booking by booking anew, small enough to try every order in which three callers can meet.
 
 Each caller is a generator that yields the step it takes next, and of what: what it does after that, until it yields
-again, is one moment. Steps are what a service or the database sees: `read` a booking, `journal` the move, `book`,
-`cancel`, `name` the new id as what the old one stands for, `wait` for the end of a move that the journal has. Two
-callers move the same booking, one cancels it, each in a process of its own.
+again, is one moment. Steps are what a service or the database sees: `read` a booking, `journal` a change (one at a
+time for a booking), `book`, `cancel`, `name` the new id as what the old one stands for, `wait` for the end of a change
+that the journal has. Two callers move the same booking, each in a process of its own; a third one cancels it,
+through the gateway or, as the guest can, at the service itself.
 
-Left out: what goes wrong at the service (test_machine.py, test_calendly.py), processes that die, guests who act
-themselves, and the requests that decide nothing (event types, slots, lists).
+Left out: what goes wrong at the service and processes that die (test_troubles.py, test_machine.py, test_crashes.py),
+and the requests that decide nothing (event types, slots, lists).
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,7 +32,7 @@ class Service:
     meetings: list[Meeting]
     names: dict[int, int] = field(default_factory=dict)
     under_way: list[int] = field(default_factory=list)
-    """What the journal has of moves that are not over: which meetings they move."""
+    """What the journal has of changes that are not over: which meetings they change."""
 
     def lives(self, id: int) -> bool:
         return self.meetings[id].live
@@ -67,7 +68,7 @@ def find(service: Service, id: int) -> Generator[Step, None, int]:
 
 
 def found(service: Service, id: int) -> Generator[Step, None, int]:
-    """What an id stands for, when nobody is known to move it."""
+    """What an id stands for, when nobody is known to change it."""
     id = yield from find(service, id)
     while id in service.under_way:
         yield "wait", id
@@ -76,18 +77,23 @@ def found(service: Service, id: int) -> Generator[Step, None, int]:
 
 
 def move(service: Service, to: int) -> Caller:
-    old = yield from found(service, 0)
-    was_live, start = service.lives(old), service.meetings[old].start
-    if was_live and start == to:
-        return "moved"
-    yield "journal", old
-    service.under_way.append(old)
-    new, answer = None, "refused"
-    if was_live:
+    while True:
+        old = yield from found(service, 0)
+        was_live, start = service.lives(old), service.meetings[old].start
+        if was_live and start == to:
+            return "moved"
+        yield "journal", old
+        if old in service.under_way:
+            continue
+        if not was_live:
+            return "refused"
+        service.under_way.append(old)
         yield "read", old
         if service.lives(old):
-            steps = cancel_then_book if abs(to - start) < LENGTH else book_then_cancel
-            new, answer = yield from steps(service, old, to)
+            break
+        service.under_way.remove(old)
+    steps = cancel_then_book if abs(to - start) < LENGTH else book_then_cancel
+    new, answer = yield from steps(service, old, to)
     if new is not None:
         yield "name", new
         service.name(old, new)
@@ -129,11 +135,24 @@ def cancel_then_book(service: Service, old: int, to: int) -> Generator[Step, Non
 def cancel(service: Service) -> Caller:
     old = yield from found(service, 0)
     while service.lives(old):
+        yield "journal", old
+        if old in service.under_way:
+            old = yield from found(service, 0)
+            continue
+        service.under_way.append(old)
         yield "cancel", old
-        if service.cancel(old):
+        was_live = service.cancel(old)
+        service.under_way.remove(old)
+        if was_live:
             return "cancelled"
         old = yield from found(service, old)
     return "was, and is moving" if old in service.under_way else "was"
+
+
+def guest(service: Service) -> Caller:
+    """Cancels what it was told of first, whatever became of that."""
+    yield "guest", 0
+    return "cancelled by the guest" if service.cancel(0) else "too late"
 
 
 @dataclass
@@ -169,7 +188,7 @@ class Run:
     @property
     def writes(self) -> tuple[tuple[int, str], ...]:
         """What reaches the service and changes it."""
-        return tuple(each for each in self.trace if each[1] in ("book", "cancel"))
+        return tuple(each for each in self.trace if each[1] in ("book", "cancel", "guest"))
 
     @property
     def live(self) -> list[int]:

@@ -22,7 +22,8 @@ from sqlalchemy import insert, select, text
 from gateway.checking import check
 from gateway.config import Config, StorageConfig, load_config
 from gateway.core import Gateway
-from gateway.journal import Brake, Intent, Journal
+from gateway.intents import Brake, Intent
+from gateway.journal import Journal
 from gateway.links import Links
 from gateway.moves import Moves
 from gateway.server import build_server
@@ -358,7 +359,7 @@ async def test_a_brake_holds_for_two_processes_together(storage: Storage, other:
     async def sent(_: str) -> None: ...
 
     async def book(number: int) -> str:
-        intent = Intent("local", "home", "create_booking", str(number), brakes=(Brake(5, 3600, of_attendee=False),))
+        intent = Intent("local", "home", "create_booking", str(number), brakes=(Brake(5, 3600),))
         try:
             await each[number % 2].record(intent, sent)
         except SchedulingError as error:

@@ -168,7 +168,7 @@ async def test_a_database_held_by_another_program_is_busy_and_nothing_is_half_wr
     assert isinstance(gateway.storage.database, sqlite.Sqlite)
     gateway.storage.database.busy_timeout = 1  # a millisecond, for connections yet to come
     await gateway.storage.close()
-    holder = sqlite3.connect(str(gateway.storage.url.database), isolation_level=None)
+    holder = sqlite3.connect(gateway.storage.url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
         async with connected(build_server(gateway)) as agent:

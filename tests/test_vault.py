@@ -397,7 +397,7 @@ async def test_a_key_is_made_when_something_is_first_stored(local: "LocalStage")
     assert not file.exists()
     await local.gateway.vault.put("grant", "work", GRANT)
     assert file.name == "gateway.key"
-    assert file.parent == Path(str(local.gateway.storage.url.database)).parent
+    assert file.parent == Path(local.gateway.storage.url.removeprefix("sqlite:///")).parent
     assert len(listed(file.read_text())) == 1
 
 

@@ -215,8 +215,9 @@ async def test_every_tool_that_writes_is_journaled(local: LocalStage, local_agen
 
 
 async def test_a_write_that_was_given_up_for_lost_is_not_sent_after_all(local: LocalStage, local_agent: Agent) -> None:
-    """It takes so long before it is sent that its twin looks, finds nothing, and is sent instead."""
+    """It takes so long before it is sent that its twin in another process looks, finds nothing, and is sent instead."""
     await local_agent.list_accounts()
+    other = Gateway(local.config, clock=local.clock)
     provider = local.gateway.accounts[ACCOUNT]
     real = provider.get_event_type
     twins: list[Any] = []
@@ -225,7 +226,8 @@ async def test_a_write_that_was_given_up_for_lost_is_not_sent_after_all(local: L
         if not twins:
             twins.append(None)
             local.clock.advance(timedelta(seconds=WAIT + 1))
-            twins[0] = await local_agent.create_booking(**BOOKING)
+            async with connected(build_server(other)) as agent:
+                twins[0] = await agent.create_booking(**BOOKING)
         return await real(event_type_id)
 
     provider.get_event_type = slow  # type: ignore[method-assign]

@@ -8,24 +8,25 @@ from itertools import product
 from pathlib import Path
 
 from tests.saga import orders
-from tests.test_saga import MEETINGS, TEN, Theatre, callers, orders_of_writes
+from tests.test_saga import MEETINGS, TEN, THIRDS, Theatre, callers, orders_of_writes
 
 
 async def main() -> None:
     logging.disable()
     total = every = 0
     began = time.monotonic()
-    for meeting, is_cancelled in product(MEETINGS, (False, True)):
-        runs = orders_of_writes(meeting, is_cancelled=is_cancelled, thorough=True)
-        all_of_them = sum(1 for _ in orders(callers(meeting, is_cancelled=is_cancelled), TEN))
+    for meeting, third in product(MEETINGS, THIRDS):
+        runs = orders_of_writes(meeting, third, thorough=True)
+        all_of_them = sum(1 for _ in orders(callers(meeting, third), TEN))
         with tempfile.TemporaryDirectory() as folder:
             theatre = Theatre(Path(folder))
             await theatre.open()
             for run in runs:
-                await theatre.play(meeting, run)
+                await theatre.play(meeting, third, run)
             await theatre.close()
-        with_it = ", and cancelled" if is_cancelled else ""
-        print(f"{meeting}{with_it}: {len(runs)} orders replayed, of {all_of_them} interleavings", flush=True)  # noqa: T201
+        print(
+            f"{meeting}, cancelled by {third}: {len(runs)} orders replayed, of {all_of_them} interleavings", flush=True
+        )
         total, every = total + len(runs), every + all_of_them
     print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201
 

@@ -56,9 +56,10 @@ class Storage:
     """The database at `url` (`sqlite:///…` or `postgresql://…`)."""
 
     def __init__(self, url: str, *, password: SecretStr | None = None, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        self.url = make_url(url)
-        is_file = self.url.get_backend_name() == "sqlite"
-        self.database: Database = Sqlite(self.url, busy_timeout) if is_file else Postgresql(url, password)
+        self.url = url
+        is_file = url.startswith("sqlite:")
+        # Only PostgreSQL's own driver knows several hosts in one URL.
+        self.database: Database = Sqlite(make_url(url), busy_timeout) if is_file else Postgresql(url, password)
         self._reads: AsyncEngine | None = None
         self._writes: AsyncEngine | None = None
         self._opening = anyio.Lock()

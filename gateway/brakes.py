@@ -1,0 +1,54 @@
+"""What keeps a write from being begun: another change of the same booking, and too many bookings or moves."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.intents import OPEN, SPANS, BeingChanged, Brake, Intent, changed_by
+from providers.storage.tables import journal
+from schemas import Feature, PolicyDenied
+
+
+async def must_be_alone(connection: AsyncConnection, intent: Intent, marker: str) -> None:
+    """Raises BeingChanged, so that nothing is begun. Cancelling waits for moves alone: twice is as good as once."""
+    others = (Feature.RESCHEDULE_BOOKING, Feature.CANCEL_BOOKING)
+    query = select(journal).where(
+        journal.c.account == intent.account,
+        journal.c.outcome.in_(OPEN),
+        journal.c.parent.is_(None),
+        journal.c.tool.in_(others[:1] if intent.tool == Feature.CANCEL_BOOKING else others),
+        journal.c.id != marker,
+    )
+    for row in await connection.execute(query):
+        if changed_by(row.kept) == intent.changes:
+            raise BeingChanged(intent.account, row.tool, passes=row.outcome == "sent")
+
+
+async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Intent, now: int) -> None:
+    """Raises PolicyDenied, so that nothing is begun, where a booking or a move would be one too many.
+
+    The steps of a move do not count: the move does.
+    """
+    whose = {
+        "account": [journal.c.account == intent.account],
+        "attendee": [journal.c.account == intent.account, journal.c.attendee == intent.attendee],
+        "caller": [journal.c.caller == intent.caller],
+    }
+    mine = (
+        *whose[brake.of],
+        journal.c.tool == intent.tool,
+        journal.c.parent.is_(None),
+        journal.c.outcome != "failed",
+        journal.c.created > now - brake.seconds,
+    )
+    made = sorted(await connection.scalars(select(journal.c.created).where(*mine)))
+    if len(made) <= brake.most:
+        return
+    what = "bookings" if intent.tool == Feature.CREATE_BOOKING else "moves"
+    of = {"account": "in this account", "attendee": "for this attendee", "caller": "for you"}[brake.of]
+    key = "the caller's policy" if brake.of == "caller" else "`brakes`"
+    raise PolicyDenied(
+        f"The gateway makes {brake.most} {what} {of} in {SPANS[brake.seconds]}, and they were made. If more are meant, "
+        f"the operator raises {key} in the configuration; if not, look whether something books in a loop.",
+        account=intent.account,
+        retry_after=max(made[-brake.most - 1] + brake.seconds - now, 1),
+    )
