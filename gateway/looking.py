@@ -82,17 +82,23 @@ class Looking:
         now = await provider.get_booking(booking.id)
         return now if has_answer(now, response) else None
 
-    async def moved(self, provider: Provider, booking: Booking, at: datetime, since: int) -> Booking | None:
-        """Of a service that moves bookings itself."""
+    async def moved(
+        self, provider: Provider, booking: Booking, at: datetime, since: int, *, late: bool = False
+    ) -> Booking | None:
+        """Of a service that moves bookings itself. `late`: what it became since may be others' doing."""
         try:
             now = await self._gateway.bookings.newest(provider, booking.id)
         except NotFound:
-            now = None
-        if now is None or now.status not in LIVE:
             return await self._found_at(provider, booking, at, since)
-        if now.start not in (at, booking.start):
+        if now.status in LIVE and now.start == at:
+            return now
+        if late:
+            return None
+        if now.status not in LIVE:
+            return await self._found_at(provider, booking, at, since)
+        if now.start != booking.start:
             raise OutcomeUnknown("The booking is at neither time.")
-        return now if now.start == at else None
+        return None
 
     async def _found_at(self, provider: Provider, booking: Booking, at: datetime, since: int) -> Booking:
         """A booking whose service forgot the id it had before the move, as one does with seats."""

@@ -147,4 +147,5 @@ class Settling:
             case _ if provider.rebooks:  # it got to no step
                 return None
             case _:
-                return await looking.moved(provider, booking, datetime.fromisoformat(kept["start"]), row.created)
+                at = datetime.fromisoformat(kept["start"])
+                return await looking.moved(provider, booking, at, row.created, late=True)

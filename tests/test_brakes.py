@@ -11,7 +11,7 @@ from gateway.policy import PerSpan
 from gateway.server import build_server
 from schemas import PolicyDenied, SlotTaken
 from tests.agent import Agent, connected
-from tests.stages import LocalStage
+from tests.stages import STAGES, LocalStage
 from tests.world import NINE
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +71,26 @@ async def test_what_was_denied_or_failed_does_not_count_and_leaves_no_trace(agen
             await book(agent, local, 3)
     local.clock.advance(HOUR)
     await book(agent, local, 3)
+
+
+@pytest.mark.parametrize("account", ["local", "calendly"])
+async def test_moves_are_counted_like_bookings_and_their_steps_are_not(account: str, tmp_path: Path) -> None:
+    stage = STAGES[account](account, tmp_path)
+    stage.config = stage.config.model_copy(update={"brakes": BRAKES})
+    stage.restarted()
+    id = await stage.book("intro", NINE)
+    async with connected(build_server(stage.gateway)) as agent:
+        for number in (4, 8):
+            await agent.reschedule_booking(booking_id=id, start=(NINE + number * HALF_HOUR).isoformat())
+        with pytest.raises(PolicyDenied, match="2 moves for this attendee in an hour"):
+            await agent.reschedule_booking(booking_id=id, start=NINE.isoformat())
+        await agent.create_booking(
+            event_type_id=stage.intro,
+            start=(NINE + 2 * HALF_HOUR).isoformat(),
+            attendee_name="Ben",
+            attendee_email="ben@example.com",
+        )
+    await stage.gateway.close()
 
 
 async def test_the_same_request_again_is_not_one_more(agent: Agent, local: LocalStage) -> None:

@@ -468,6 +468,16 @@ async def test_a_transaction_whose_connection_breaks_is_a_failure(server: Server
         assert not (await connection.execute(select(accounts))).all()
 
 
+async def test_several_hosts_may_be_named(url: str) -> None:
+    before, _, after = url.partition("127.0.0.1:")
+    port, _, name = after.partition("/")
+    storage = opened(f"{before}127.0.0.1:{port},127.0.0.1:{port}/{name}?target_session_attrs=read-write")
+    await storage.open()
+    async with storage.read() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await storage.close()
+
+
 async def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, storage: Storage) -> None:
     monkeypatch.setattr(postgresql, "COMMAND_TIMEOUT", 0.05)
     with pytest.raises(StorageError, match="cannot be reached in time"):

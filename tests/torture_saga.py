@@ -24,9 +24,8 @@ async def main() -> None:
             for run in runs:
                 await theatre.play(meeting, third, run)
             await theatre.close()
-        print(
-            f"{meeting}, cancelled by {third}: {len(runs)} orders replayed, of {all_of_them} interleavings", flush=True
-        )
+        said = f"{len(runs)} orders replayed, of {all_of_them} interleavings"
+        print(f"{meeting}, cancelled by {third}: {said}", flush=True)  # noqa: T201
         total, every = total + len(runs), every + all_of_them
     print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201
 
