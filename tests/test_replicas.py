@@ -55,7 +55,7 @@ def port_of(process: "subprocess.Popen[str]") -> int:
     said = ""
     for line in process.stderr:
         said += line
-        if found := re.match(r"answers at http://127\.0\.0\.1:(\d+)/mcp", line):
+        if found := re.search(r"answers at http://127\.0\.0\.1:(\d+)/mcp", line):
             return int(found[1])
     raise AssertionError(said)
 
