@@ -91,7 +91,8 @@ def last_stage() -> dict[str, str]:
 def nginx() -> list[tuple[str, str]]:
     """Its directives, blocks left aside."""
     text = re.sub(r"#.*", "", read("deploy/nginx.conf"))
-    return re.findall(r"^\s*(\w+)\s+([^;{}]+);", text, re.MULTILINE)
+    said = [each.strip().partition(" ") for each in re.findall(r"([^;{}]+);", text)]
+    return [(name, value.strip()) for name, _, value in said]
 
 
 def directive(name: str) -> str:
