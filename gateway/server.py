@@ -89,8 +89,15 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
 def build_app(server: FastMCP[Any], config: ServerConfig) -> Starlette:
     """The HTTP application: stateless, for clients of both protocol eras, on its own host names alone."""
     hosts = set(LOOPBACK) if config.host in UNSPECIFIED else {config.host, *LOOPBACK}
-    if config.public_url and (public := urlsplit(config.public_url).hostname):
-        hosts.add(public)
+    origins = []
+    if config.public_url and (public := urlsplit(config.public_url)).hostname:
+        hosts.add(public.hostname)
+        # Our own pages, though a proxy that ends TLS asks over http.
+        origins.append(f"{public.scheme}://{public.netloc}")
     return server.http_app(
-        path=config.path, stateless_http=True, host_origin_protection=True, allowed_hosts=sorted(hosts)
+        path=config.path,
+        stateless_http=True,
+        host_origin_protection=True,
+        allowed_hosts=sorted(hosts),
+        allowed_origins=origins,
     )

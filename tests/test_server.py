@@ -159,6 +159,24 @@ async def test_the_servers_own_names_are_welcome(tmp_path: Path, server: dict[st
 
 
 @pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://sched.example.com", 200),
+        ("https://sched.example.com:444", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ],
+)
+async def test_behind_a_proxy_that_ends_tls_the_servers_own_pages_are_welcome(
+    tmp_path: Path, origin: str, status: int
+) -> None:
+    settings = config(tmp_path, public_url="https://sched.example.com/gateway")
+    app = build_app(build_server(Gateway(settings)), settings.server)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://sched.example.com") as client:
+        assert (await client.get("/health", headers={"Origin": origin})).status_code == status
+
+
+@pytest.mark.parametrize(
     "server",
     [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"public_url": "https://sched.example.com"}],  # noqa: S104
 )
