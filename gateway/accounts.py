@@ -4,46 +4,63 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.answers import Unavailable
+from gateway.callers import Caller
 from providers import Provider
-from schemas import ERRORS, InvalidRequest, NotFound, OutcomeUnknown, ProviderDown, SchedulingError, zone
+from schemas import (
+    ERRORS,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    PolicyDenied,
+    ProviderDown,
+    SchedulingError,
+    zone,
+)
+
+if TYPE_CHECKING:
+    from gateway.pool import Pool
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-CALLER = "local"
-"""Who calls, where nobody has to sign in: the person whose machine this is."""
-
 
 class Accounts(Mapping[str, Provider]):
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
-        self._providers = providers
-        self.used: dict[str, datetime] = {}
-        """When an account was last asked for something, since the start."""
+    """Those that a caller may use, each as it is for that caller."""
+
+    def __init__(self, names: Sequence[str], pool: "Pool", caller: Caller) -> None:
+        self._names = [name for name in names if caller.policy.may_use(name)]
+        self._barred = frozenset(names) - set(self._names)
+        self._pool = pool
+        self._caller = caller
 
     def __getitem__(self, name: str) -> Provider:
-        try:
-            return self._providers[name]
-        except KeyError:
-            raise InvalidRequest(f"There is no such account. The accounts are: {', '.join(self._providers)}.") from None
+        if name in self._names:
+            return self._pool.of(name, self._caller.owner)
+        which = f"The accounts are: {', '.join(self._names) or 'none'}."
+        if name in self._barred:
+            raise PolicyDenied(f"You may not use this account. {which}", account=name)
+        raise InvalidRequest(f"There is no such account. {which}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._providers)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._providers)
+        return len(self._names)
 
     def chosen(self, names: Sequence[str] | None) -> list[str]:
         """Those accounts, or all."""
-        return list(self._providers) if names is None else [self[name].account for name in dict.fromkeys(names)]
+        return list(self._names) if names is None else [self[name].account for name in dict.fromkeys(names)]
 
     def only(self, name: str | None) -> Provider:
         """That account, or the one there is."""
-        if name is None and len(self) > 1:
+        if name is None and len(self) != 1:
             raise InvalidRequest(f"account: say which. The accounts are: {', '.join(self)}.")
         return self._used(next(iter(self)) if name is None else name)
 
@@ -51,12 +68,13 @@ class Accounts(Mapping[str, Provider]):
         """The account that an id names, and the id as its provider knows it."""
         account, colon, own = id.strip().partition(":")
         if not (colon and own and account):
-            raise NotFound(f"{what}: no such id. Ids look like {next(iter(self))}:… and come from the list tools.")
+            like = next(iter(self), "account")
+            raise NotFound(f"{what}: no such id. Ids look like {like}:… and come from the list tools.")
         return self._used(account), own
 
     def _used(self, name: str) -> Provider:
         provider = self[name]
-        self.used[name] = provider.clock.now()
+        self._pool.use(provider)
         return provider
 
     async def ask(

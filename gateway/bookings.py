@@ -169,7 +169,7 @@ class Bookings:
         if not provider.booking_limits:
             yield
             return
-        async with self._rooms.setdefault(provider.account, anyio.Lock()):
+        async with self._rooms.setdefault(provider.kept_as, anyio.Lock()):
             await self._must_have_room(provider, bookings, but)
             yield
 
@@ -177,11 +177,11 @@ class Bookings:
         now = int(self._gateway.clock.now().timestamp())
         # What a move in another process may yet need: the new time, and the old one back. Those of this one wait here.
         sending = self._gateway.journal.sending
-        others = [row for row in await self._gateway.journal.open_of(provider.account) if row.id not in {but, *sending}]
+        others = [row for row in await self._gateway.journal.open_of(provider.kept_as) if row.id not in {but, *sending}]
         reserved = 2 * sum("anew" in (row.kept or {}) for row in others)
         for limit in provider.booking_limits:
             since = now - limit.seconds
-            made = await self._gateway.journal.count(provider.account, Feature.CREATE_BOOKING, since, but=but)
+            made = await self._gateway.journal.count(provider.kept_as, Feature.CREATE_BOOKING, since, but=but)
             over = len(made) + reserved + bookings - limit.most
             if over > 0:
                 wait = made[min(over, len(made)) - 1] - since if made else limit.seconds
@@ -275,12 +275,12 @@ class Bookings:
             try:
                 booking = await reading(provider, provider.get_booking(id))
             except NotFound:  # some services forget what was moved
-                if (onward := await moves.newest(provider.account, id)) is None or onward in seen:
+                if (onward := await moves.newest(provider.kept_as, id)) is None or onward in seen:
                     raise
             else:
                 if booking.status in LIVE:
                     return booking
-                onward = booking.rescheduled_to or await moves.newest(provider.account, id)
+                onward = booking.rescheduled_to or await moves.newest(provider.kept_as, id)
                 if onward is None or onward in seen:
                     return booking
             seen.add(onward)

@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.callers import parted
 from gateway.intents import OPEN, SPANS, BeingChanged, Brake, Intent, changed_by
 from providers.storage.tables import journal
 from schemas import Feature, PolicyDenied
@@ -49,6 +50,6 @@ async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Int
     raise PolicyDenied(
         f"The gateway makes {brake.most} {what} {of} in {SPANS[brake.seconds]}, and they were made. If more are meant, "
         f"the operator raises {key} in the configuration; if not, look whether something books in a loop.",
-        account=intent.account,
+        account=parted(intent.account)[0],
         retry_after=max(made[-brake.most - 1] + brake.seconds - now, 1),
     )

@@ -34,6 +34,13 @@ class Caller:
 
 LOCAL = Caller("local")
 
+
+def guest_of(kept_as: str) -> Caller:
+    """Whoever has a link to a page of ours for that account."""
+    account, owner = parted(kept_as)
+    return Caller("guest", EVERYTHING.model_copy(update={"accounts": (account,)}), owner)
+
+
 _calling: ContextVar[Caller] = ContextVar("calling", default=LOCAL)
 
 

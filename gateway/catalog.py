@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from gateway.accounts import CALLER, reading, unavailable
+from gateway.accounts import reading, unavailable
 from gateway.answers import (
     AccountAnswer,
     AccountsAnswer,
@@ -61,7 +61,7 @@ class Catalog:
             told["detail"] = error.message
             if is_curable(error):
                 with suppress(SchedulingError):  # a vault that is out of order hides no account
-                    told["connect_url"] = await self._gateway.connecting.link(provider.account, CALLER)
+                    told["connect_url"] = await self._gateway.connecting.link(provider.account)
             if isinstance(error, NotFound):
                 told["detail"] = f"{error.message} Is the account's base_url right?"
         else:
@@ -200,7 +200,7 @@ class Catalog:
         async def make(_: str) -> SchedulingLink:
             if page is None:
                 return await provider.create_scheduling_link(own, single_use)
-            token = await self._gateway.links.make(provider.account, own, single_use)
+            token = await self._gateway.links.make(provider.kept_as, own, single_use)
             return SchedulingLink(url=f"{page}/{token}", single_use=single_use)
 
         link = await self._gateway.write(provider, Feature.CREATE_SCHEDULING_LINK, [event_type_id, single_use], make)

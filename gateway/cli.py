@@ -124,6 +124,40 @@ def journal(
     return run(load_config(config), most=limit, unsettled=unsettled)
 
 
+keys = App(name="keys", help="Keys that let clients in, where `server.auth` takes them.")
+app.command(keys)
+
+
+@keys.command(name="add")
+def add_key(
+    name: Annotated[str, Parameter(help="What it is called, in the journal and the audit too.")],
+    *,
+    config: ConfigFile = None,
+    policy: Annotated[str, Parameter(help="What it may do: a name in server.auth.policies.")] = "default",
+    expires: Annotated[str | None, Parameter(help="Until when: 90d, or a day like 2027-01-31; else for ever.")] = None,
+) -> int:
+    """Make a key and print it, once."""
+    from gateway.keys_command import add as run
+
+    return run(load_config(config), name, policy, expires)
+
+
+@keys.command(name="list")
+def list_keys(*, config: ConfigFile = None) -> int:
+    """Show which keys there are. None can be shown again."""
+    from gateway.keys_command import show as run
+
+    return run(load_config(config))
+
+
+@keys.command(name="revoke")
+def revoke_key(name: Annotated[str, Parameter(help="What it is called.")], *, config: ConfigFile = None) -> int:
+    """Take a key back, for good. Its name is not given again."""
+    from gateway.keys_command import revoke as run
+
+    return run(load_config(config), name)
+
+
 @app.command
 def demo() -> int:
     """Book, move and cancel a meeting on an embedded calendar, through a real MCP client. Leaves nothing behind."""

@@ -227,10 +227,13 @@ def _account(name: str, raw: Any, folder: Path, mistakes: list[str]) -> AccountC
         mistakes.append(f"{path}.via: must be one of {', '.join(faces)} for this provider; no other is built yet")
         return None
     try:
-        return faces[via].Config.model_validate(raw, context={"folder": folder})
+        account: AccountConfig = faces[via].Config.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         mistakes += [f"{path}.{problem}" for problem in problems(error, raw)]
         return None
+    if account.owner == "caller" and not getattr(getattr(account, "auth", None), "is_browser", False):
+        mistakes.append(f"{path}.owner: caller is for accounts that are connected in a browser, by each caller anew")
+    return account
 
 
 def _filled(value: Any, environ: Mapping[str, str], path: str, mistakes: list[str]) -> Any:

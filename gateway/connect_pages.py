@@ -1,6 +1,5 @@
 """The pages of connecting: where a link begins, and where the vendor sends the browser back to."""
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -9,7 +8,7 @@ from starlette.routing import Route
 
 from gateway.connecting import CALLBACK, DOCUMENT, START, TICKET, account_of
 from gateway.core import Gateway
-from gateway.pages.shown import HEADERS, message
+from gateway.pages.shown import HEADERS, Handler, message
 from schemas import SchedulingError
 
 HOLDER = "connecting"
@@ -18,17 +17,15 @@ HOLDER = "connecting"
 AHEAD = ("sec-purpose", "purpose", "x-moz")
 """Headers by which a browser says that it only looks ahead."""
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 def routes(gateway: Gateway) -> list[Route]:
     async def start(request: Request) -> Response:
         await gateway.open()
         account, ticket = request.url.path.rpartition("/")[2], request.query_params.get("ticket", "")
-        address, holder = await gateway.connecting.start(account, ticket)
+        address, holder, kept_as = await gateway.connecting.start(account, ticket)
         answer = RedirectResponse(address, 302, headers=HEADERS)
         answer.set_cookie(
-            f"{HOLDER}-{account}",
+            f"{HOLDER}-{kept_as}",
             holder,
             max_age=int(TICKET.total_seconds()),
             path=cookie_path(gateway),
@@ -44,11 +41,11 @@ def routes(gateway: Gateway) -> list[Route]:
         await gateway.open()
         answer = dict(request.query_params)
         holder = request.cookies.get(f"{HOLDER}-{account_of(answer)}", "")
-        account = await gateway.connecting.finish(answer, holder)
-        who = await gateway.connecting.greeted(account)
+        provider = await gateway.connecting.finish(answer, holder)
+        who = await gateway.connecting.greeted(provider)
         accounts = (f"{urlsplit(gateway.connecting.url or '').path}/accounts", "All accounts")
-        connected = message(f"{account} is connected", f"{who} You can close this window.", 200, accounts)
-        connected.delete_cookie(f"{HOLDER}-{account}", path=cookie_path(gateway))
+        connected = message(f"{provider.account} is connected", f"{who} You can close this window.", 200, accounts)
+        connected.delete_cookie(f"{HOLDER}-{provider.kept_as}", path=cookie_path(gateway))
         return connected
 
     async def document(request: Request) -> Response:

@@ -11,8 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gateway.accounts import reading
+from gateway.callers import caller
+from gateway.policy import ADMIN
 from providers import Provider
-from schemas import InvalidRequest, NotConnected, SchedulingError
+from schemas import InvalidRequest, NotConnected, PolicyDenied, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -33,28 +35,25 @@ class Connecting:
 
     def client(self, account: str) -> "OAuthClient":
         """What an account is connected with. Raises InvalidRequest if it needs no connecting."""
-        provider = self._gateway.accounts[account]
-        if (client := consent_of(provider)) is None:
-            raise InvalidRequest(
-                f"{account} needs no connecting: it signs in with what the configuration says.", account=account
-            )
-        return client
+        return self._client(self._gateway.accounts[account])
 
-    async def link(self, account: str, caller: str) -> str | None:
-        """A link at which `caller` connects an account; None if there is no such page, or nothing to connect."""
+    async def link(self, account: str) -> str | None:
+        """A link at which who calls connects an account; None if there is no such page, nothing to connect, or if the
+        account is everybody's and not the caller's to connect."""
         provider = self._gateway.accounts.get(account)
-        if self.url is None or provider is None or consent_of(provider) is None:
+        if self.url is None or provider is None or consent_of(provider) is None or not may_connect(provider):
             return None
         ticket, until = secrets.token_urlsafe(32), self._gateway.clock.now() + TICKET
-        await self._gateway.vault.put("ticket", ticket, {"account": account, "caller": caller}, until=until)
+        known = {"account": provider.kept_as, "caller": caller().name}
+        await self._gateway.vault.put("ticket", ticket, known, until=until)
         return f"{self.url}{START}/{account}?ticket={ticket}"
 
-    async def explained(self, error: SchedulingError, caller: str) -> str | None:
+    async def explained(self, error: SchedulingError) -> str | None:
         """The link for an account whose consent a call failed for want of; the error says it too."""
         if not is_curable(error) or error.account is None:
             return None
         try:
-            link = await self.link(error.account, caller)
+            link = await self.link(error.account)
         except SchedulingError:
             return None  # the vault is out of order, which is not what was asked
         if link is not None:
@@ -63,42 +62,50 @@ class Connecting:
             error.details = {**(error.details or {}), "connect_url": link}
         return link
 
-    async def start(self, account: str, ticket: str) -> tuple[str, str]:
-        """Take a ticket: the address of the consent, and the word that the browser has to come back with.
+    async def start(self, account: str, ticket: str) -> tuple[str, str, str]:
+        """Take a ticket: the address of the consent, the word that the browser has to come back with, and for whom.
 
-        Raises InvalidRequest for a ticket that is not good (any more).
+        Raises InvalidRequest for a ticket that is not good (any more), PolicyDenied for one that is somebody else's.
         """
         vault = self._gateway.vault
         known, holder = await vault.get("ticket", ticket), secrets.token_urlsafe(32)
-        if known is not None and known["account"] == account:
+        provider = None if known is None else self._gateway.pool.named(known["account"])
+        if known is not None and provider is not None and provider.account == account:
+            # Who sends a link of their own to somebody else would get that one's calendar.
+            if known["caller"] != caller().name:
+                raise PolicyDenied(
+                    "This link was made for somebody else, so nothing was done. Ask your own assistant to connect "
+                    "the account, and open the link it gives you."
+                )
             # Taken afterwards: where the vendor is down the link is still good.
-            address = await self.begin(account, holder)
+            address = await self._begin(provider, holder)
             if await vault.take("ticket", ticket) is not None:
-                return address, holder
+                return address, holder, provider.kept_as
         raise InvalidRequest("This link is not good any more: each is good once, for ten minutes. Ask for a new one.")
 
     async def begin(self, account: str, holder: str) -> str:
         """The address of the consent."""
-        client = self.client(account)
+        return await self._begin(self._gateway.accounts[account], holder)
+
+    async def _begin(self, provider: Provider, holder: str) -> str:
         # A vendor reads it only where it can reach it, so that it is named where others can.
         document = f"{self.url}{DOCUMENT}" if self.url and self.url.startswith("https://") else None
-        return await client.begin(f"{self.url}{CALLBACK}", holder, document)
+        return await self._client(provider).begin(f"{self.url}{CALLBACK}", holder, document)
 
-    async def finish(self, answer: Mapping[str, str], holder: str) -> str:
+    async def finish(self, answer: Mapping[str, str], holder: str) -> Provider:
         """Take what the browser came back with; which account is connected now.
 
         Raises InvalidRequest for an answer to nothing that was begun, NotConnected if there was no consent.
         """
-        account = account_of(answer)
-        if account not in self._gateway.accounts:
+        provider = self._gateway.pool.named(account_of(answer))
+        if provider is None:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
-        await self.client(account).finish(answer, holder)
-        await self._gateway.settling.again(account)
-        return account
+        await self._client(provider).finish(answer, holder)
+        await self._gateway.settling.again(provider)
+        return provider
 
-    async def greeted(self, account: str) -> str:
+    async def greeted(self, provider: Provider) -> str:
         """Who is signed in now, in a sentence; whoever was before is not remembered."""
-        provider = self._gateway.accounts[account]
         provider.forget()
         try:
             who = await reading(provider, provider.whoami())
@@ -106,9 +113,17 @@ class Connecting:
             return f"It does not work yet: {error.message}"
         return f"It is signed in as {', '.join(filter(None, (who.name, who.email))) or 'someone without a name'}."
 
+    def _client(self, provider: Provider) -> "OAuthClient":
+        if (client := consent_of(provider)) is None:
+            account = provider.account
+            raise InvalidRequest(
+                f"{account} needs no connecting: it signs in with what the configuration says.", account=account
+            )
+        return client
+
     async def close(self) -> None:
         """Let what is under way come to its end: a token that was brought and not kept is lost."""
-        clients = filter(None, map(consent_of, self._gateway.accounts.values()))
+        clients = filter(None, map(consent_of, self._gateway.pool.made))
         await asyncio.gather(*(client.close() for client in clients))
 
 
@@ -117,8 +132,13 @@ def is_curable(error: SchedulingError) -> bool:
     return isinstance(error, NotConnected) or "missing_scopes" in (error.details or {})
 
 
+def may_connect(provider: Provider) -> bool:
+    """Whether who calls may connect an account and disconnect it: one's own, or as who runs the gateway any."""
+    return provider.config.owner == "caller" or ADMIN in caller().policy.allowed
+
+
 def account_of(answer: Mapping[str, str]) -> str:
-    """Whose sign-in an answer would finish; what it says is not checked."""
+    """Which account's sign-in an answer would finish, as its rows are named; what it says is not checked."""
     from providers.oauth import OAuthClient
 
     return OAuthClient.account_of(answer.get("state", ""))

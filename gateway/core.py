@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import httpx2
 
-from gateway.accounts import CALLER, Accounts, reading, writing
+from gateway.accounts import Accounts, reading, writing
 from gateway.availability import Availability
 from gateway.bookings import Bookings
+from gateway.callers import caller
 from gateway.catalog import Catalog
 from gateway.config import Config
 from gateway.connecting import Connecting
@@ -28,10 +29,13 @@ from providers.keys import KeyRing
 from schemas import Feature, OutcomeUnknown, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
+    from gateway.door import Door
     from gateway.intents import Brake, Held, Intent
     from gateway.journal import Journal, Look
+    from gateway.keys import Keys
     from gateway.links import Links
     from gateway.moves import Moves
+    from gateway.pool import Pool
     from providers.storage import Storage
     from providers.vault import Vault
 
@@ -51,10 +55,11 @@ KEEP_SAME = 10 * 60
 class Gateway:
     """All accounts of a configuration. `transport` stands in for the network in tests."""
 
-    accounts: Accounts
     journal: "Journal"
+    keys: "Keys"
     links: "Links"
     moves: "Moves"
+    pool: "Pool"
     storage: "Storage"
     vault: "Vault"
 
@@ -71,6 +76,8 @@ class Gateway:
         self.moving = Moving(self)
         self.connecting = Connecting(self)
         self.settling = Settling(self)
+        self.door: Door | None = None
+        """Who may come in over HTTP, where that is asked."""
         self._transport = transport
         self._writes = Writes()
         self.is_open = False
@@ -81,6 +88,11 @@ class Gateway:
         """The adapter class of each account."""
         return {name: PROVIDERS[account.provider][account.via] for name, account in self.config.accounts.items()}
 
+    @property
+    def accounts(self) -> Accounts:
+        """Those that who calls now may use."""
+        return Accounts(list(self.config.accounts), self.pool, caller())
+
     async def open(self) -> None:
         """Open storage and accounts, once. Raises ProviderDown if the gateway's own database cannot be used."""
         async with self._opening:
@@ -88,8 +100,10 @@ class Gateway:
                 return
             # Imported here: SQLAlchemy would double the time to the first `tools/list` (2026-11).
             from gateway.journal import Journal
+            from gateway.keys import Keys
             from gateway.links import Links
             from gateway.moves import Moves
+            from gateway.pool import Pool
             from providers.storage import Storage
             from providers.vault import Vault
 
@@ -98,17 +112,11 @@ class Gateway:
             await self.storage.open()
             self.journal = Journal(self.storage, self.clock)
             self.moves = Moves(self.storage, self.clock)
+            self.keys = Keys(self.storage, self.clock)
             self.links = Links(self.storage, self.clock)
             self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
             services = Services(self.clock, self.storage, self.vault, transport=self._transport)
-            accounts = {}
-            for name, adapter in self.adapters.items():
-                config = self.config.accounts[name]
-                # What an account signs in with, if its service asks for that, or its adapter does not see to it itself.
-                auth = getattr(config, "auth", None)
-                credentials = auth.credentials(services, name, config) if auth else None
-                accounts[name] = adapter(name, config, replace(services, auth=credentials))
-            self.accounts = Accounts(accounts)
+            self.pool = Pool(self.config.accounts, self.adapters, services)
             self.is_open = True
 
     async def close(self) -> None:
@@ -116,8 +124,7 @@ class Gateway:
         if self.is_open:
             await self._writes.drain(DRAIN)
             await self.connecting.close()
-            for provider in self.accounts.values():
-                await provider.close()
+            await self.pool.close()
             await self.storage.close()
             self.is_open = False
 
@@ -166,7 +173,7 @@ class Gateway:
         """The same for a write that must happen once: by `key` for a day, or else by `same` for ten minutes."""
         await self.settling.due(provider)
         intent = self._intent(provider, tool, same if key is None else request, attendee=attendee)
-        claim = digest(CALLER, tool, key is None, same if key is None else key)
+        claim = digest(intent.caller, tool, key is None, same if key is None else key)
         intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY, kept=kept, changes=changes)
         look = _named(provider, look)
         once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
@@ -205,9 +212,13 @@ class Gateway:
     def _brakes(self) -> "tuple[Brake, ...]":
         from gateway.intents import SPANS, Brake
 
-        limits = {"account": self.config.brakes.account, "attendee": self.config.brakes.attendee}
+        brakes = self.config.brakes
+        limits = {"account": brakes.account, "attendee": brakes.attendee, "caller": caller().policy.bookings}
         return tuple(
-            Brake(limit.hour if span == 3600 else limit.day, span, of) for of, limit in limits.items() for span in SPANS
+            Brake(limit.hour if span == 3600 else limit.day, span, of)
+            for of, limit in limits.items()
+            if limit is not None
+            for span in SPANS
         )
 
     def _intent(self, provider: Provider, tool: Feature, request: object, *, attendee: str | None) -> "Intent":
@@ -215,8 +226,8 @@ class Gateway:
         from gateway.intents import Intent
 
         return Intent(
-            caller=CALLER,
-            account=provider.account,
+            caller=caller().name,
+            account=provider.kept_as,
             tool=tool,
             digest=digest(request),
             attendee=None if attendee is None else digest(attendee.lower()),

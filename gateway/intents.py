@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.callers import parted
 from schemas import ProviderDown
 
 OPEN = ("sent", "unknown")
@@ -59,7 +60,7 @@ class BeingChanged(ProviderDown):
         now = "is under way" if passes else "is not settled: the gateway goes on with it by itself"
         super().__init__(
             f"An earlier {tool} of this booking {now}. Nothing was sent. Ask get_booking in a minute, then try again.",
-            account=account,
+            account=parted(account)[0],
             retry_after=60,
         )
         self.passes = passes

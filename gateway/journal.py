@@ -128,11 +128,11 @@ class Journal:
     async def _settle_by_looking(self, holder: Row[Any], intent: Intent, look: Look[Any] | None) -> None:
         """Settle a write that nobody saw the end of."""
         if look is None:
-            raise OutcomeUnknown(UNSETTLED, account=intent.account)
+            raise OutcomeUnknown(UNSETTLED)
         try:
             made = await look(holder.id, holder.created)
         except SchedulingError:
-            raise OutcomeUnknown(UNSETTLED, account=intent.account) from None
+            raise OutcomeUnknown(UNSETTLED) from None
         if made is None:
             await self._settle(holder.id, holder.tries, outcome="failed", claim=None)
         else:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.engine import Row
 
+from gateway.callers import parted
 from providers import Clock
 from providers.storage import Storage
 from providers.storage.tables import guests, links
@@ -29,6 +30,11 @@ class Link:
     used_by: str | None
     revoked: int | None
 
+    @property
+    def name(self) -> str:
+        """The account's name, as tools know it; `account` is the one its rows are kept under."""
+        return parted(self.account)[0]
+
     def is_for(self, visitor: str) -> bool:
         """Whether it is still good, for whoever that is; who used it up may look at what came of it."""
         return self.revoked is None and (self.used is None or self.used_by == hashed(visitor))
@@ -41,6 +47,11 @@ class Guest:
     account: str
     booking_id: str
     time_zone: str
+
+    @property
+    def name(self) -> str:
+        """The account's name, as tools know it; `account` is the one its rows are kept under."""
+        return parted(self.account)[0]
 
 
 class Links:

@@ -86,7 +86,7 @@ class Listing:
         gone = [booking.id for _, booking, _ in found if booking.status not in LIVE and not booking.rescheduled_to]
         if not gone:
             return found
-        to = await self._gateway.moves.of(provider.account, gone)
+        to = await self._gateway.moves.of(provider.kept_as, gone)
         return [(at, _moved(booking, to.get(booking.id)), shown) for at, booking, shown in found]
 
 

@@ -109,7 +109,7 @@ class Looking:
                 is_same = (each.event_type_id, each.start, each.attendees[0].email.lower()) == same
                 is_new = each.created_at is not None and each.created_at.timestamp() >= since
                 if is_same and (each.marker == booking.marker if booking.marker else is_new):
-                    await self._gateway.moves.add(provider.account, booking.id, each.id)
+                    await self._gateway.moves.add(provider.kept_as, booking.id, each.id)
                     return each
         raise OutcomeUnknown("The booking is not to be found any more.")
 

@@ -97,5 +97,5 @@ class Moving:
                 raise
             return made
         if moved.id != booking.id:
-            await self._gateway.moves.add(provider.account, booking.id, moved.id)
+            await self._gateway.moves.add(provider.kept_as, booking.id, moved.id)
         return moved

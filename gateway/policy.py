@@ -71,6 +71,9 @@ class Policy(Model):
         named = frozenset().union(*(SETS.get(tool, {tool}) for tool in self.tools))
         return named & SETS["read"] if self.read_only else named
 
+    def may_use(self, account: str) -> bool:
+        return self.accounts is None or account in self.accounts
+
     def is_over(self, now: datetime) -> bool:
         return self.expires is not None and self.expires <= now
 

@@ -80,7 +80,7 @@ class Rebooking(Anew):
         async with bookings.room(provider, 2 if touches else 1, but=self._row.id):
             await self._gateway.journal.hold(self._row.id, kept)
             made = await (self._cancel_then_book(anew) if touches else self._book_then_cancel(anew))
-        await self._gateway.moves.add(provider.account, self._booking.id, made.id)
+        await self._gateway.moves.add(provider.kept_as, self._booking.id, made.id)
         return made
 
     async def resume(self, anew: BookingRequest) -> Booking | None:
@@ -100,7 +100,7 @@ class Rebooking(Anew):
             new = await self._again(anew)
         if new is None:
             return None
-        await self._gateway.moves.add(provider.account, self._booking.id, new.id)
+        await self._gateway.moves.add(provider.kept_as, self._booking.id, new.id)
         return new if new.start == anew.start else None
 
     async def _again(self, anew: BookingRequest) -> Booking:
@@ -189,7 +189,7 @@ class Rebooking(Anew):
                 f"{gone}, the new time could not be had, and the old one {what} ({error.code}): the guest may be "
                 f"without a booking. {GOES_ON}"
             )
-        await self._gateway.moves.add(self._provider.account, self._booking.id, restored.id)
+        await self._gateway.moves.add(self._provider.kept_as, self._booking.id, restored.id)
         return restored
 
     async def _book(self, request: BookingRequest, pauses: Sequence[float]) -> Booking:

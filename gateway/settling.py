@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from gateway.accounts import reading
+from gateway.callers import Caller, calling
 from gateway.intents import Held, changed_by
 from providers import Provider
 from schemas import Booking, BookingRequest, Feature, OutcomeUnknown, SchedulingError
@@ -43,9 +44,9 @@ class Settling:
         """Settle what is due of an account, so that what comes next builds on what is known; what is much waits for the
         sweep."""
         now = self._gateway.clock.now()
-        if now - self._looked.get(provider.account, now - 2 * PAUSE) >= PAUSE:
-            self._looked[provider.account] = now
-            await self._settle((await self._gateway.journal.unsettled(provider.account))[:AT_ONCE])
+        if now - self._looked.get(provider.kept_as, now - 2 * PAUSE) >= PAUSE:
+            self._looked[provider.kept_as] = now
+            await self._settle((await self._gateway.journal.unsettled(provider.kept_as))[:AT_ONCE])
 
     async def sweep(self) -> int:
         """Settle what is due anywhere, at the start early, and forget what is old; how many were settled."""
@@ -55,9 +56,9 @@ class Settling:
         await self._gateway.journal.prune(limits.days, limits.rows)
         return settled
 
-    async def again(self, account: str) -> None:
+    async def again(self, provider: Provider) -> None:
         """Settle early what is left of an account, which may work again now."""
-        await self._settle(await self._gateway.journal.unsettled(account, early=True))
+        await self._settle(await self._gateway.journal.unsettled(provider.kept_as, early=True))
 
     async def note(self, provider: Provider, booking_id: str) -> str | None:
         """What is not settled of a booking, in words."""
@@ -88,7 +89,7 @@ class Settling:
 
     async def _changes(self, provider: Provider, booking_id: str) -> "list[Row[Any]]":
         """The changes of a booking that are under way or not settled; not their steps."""
-        rows = await self._gateway.journal.open_of(provider.account)
+        rows = await self._gateway.journal.open_of(provider.kept_as)
         return [row for row in rows if row.parent is None and changed_by(row.kept) == booking_id]
 
     async def _is_changing(self, provider: Provider, booking: Booking) -> bool:
@@ -100,24 +101,25 @@ class Settling:
         mine = {row.id for row in await self._changes(provider, booking_id)}
         if not mine:
             return []
-        rows = await self._gateway.journal.unsettled(provider.account, early=True)
+        rows = await self._gateway.journal.unsettled(provider.kept_as, early=True)
         return [row for row in rows if row.id in mine or row.parent in mine]
 
     async def _settle(self, rows: "Sequence[Row[Any]]") -> int:
         settled, sending = 0, self._gateway.journal.sending
         for row in rows:
             is_ours = row.id in sending or row.parent in sending
-            if not is_ours and row.account in self._gateway.accounts and await self._gateway.journal.take(row):
-                outcome, reference = await self._outcome(row)
+            provider = self._gateway.pool.named(row.account)
+            if not is_ours and provider is not None and await self._gateway.journal.take(row):
+                with calling(Caller(row.caller)):
+                    outcome, reference = await self._outcome(provider, row)
                 if outcome != UNKNOWN:
                     await self._gateway.journal.settle(row, outcome, reference)
                     settled += 1
                 log.warning("account %s: %s of %s is settled: %s", row.account, row.tool, row.id, outcome)
         return settled
 
-    async def _outcome(self, row: "Row[Any]") -> tuple[str, str | None]:
+    async def _outcome(self, provider: Provider, row: "Row[Any]") -> tuple[str, str | None]:
         """What came of a write, and the id of what it made."""
-        provider = self._gateway.accounts[row.account]
         try:
             made = await reading(provider, self._look(provider, row))
         except SchedulingError as error:

@@ -21,9 +21,10 @@ from mcp.types import Tool as MCPTool
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
-from gateway.accounts import CALLER
+from gateway.allowed import calls, must_be_allowed
+from gateway.callers import Caller, calling
 from gateway.core import Gateway
-from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
+from schemas import InvalidRequest, NotConnected, OutcomeUnknown, PolicyDenied, ProviderDown, SchedulingError
 from schemas.problems import problems
 
 log = logging.getLogger(__name__)
@@ -104,12 +105,21 @@ class GatewayTool(Tool):
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         """The answer, or the failure, as a result. The only place where errors become results."""
         try:
+            who = calls(self._gateway)
+        except PolicyDenied as error:
+            return failure(error)
+        with calling(who):
+            return await self._answer(arguments, who)
+
+    async def _answer(self, arguments: dict[str, Any], who: Caller) -> ToolResult:
+        try:
+            must_be_allowed(self._gateway, who, self.name)
             values = self._validated(arguments)
             if not self._gateway.is_open:
                 await self._gateway.open()
             answer = await self._spec.function(self._gateway, **values)
         except SchedulingError as error:
-            link = await self._gateway.connecting.explained(error, CALLER)
+            link = await self._gateway.connecting.explained(error)
             return asking(error, link) or failure(error)
         except Exception as error:
             log.exception("%s failed in a way nobody foresaw", self.name)

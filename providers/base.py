@@ -9,7 +9,7 @@ the README and the conformance suite.
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import httpx2
 from pydantic import BaseModel, SecretStr
@@ -52,6 +52,8 @@ class AccountConfig(Model):
 
     provider: str
     via: str = "api"
+    owner: Literal["caller"] | None = None
+    """Whose the account is: everybody's who may use it, or each caller's own."""
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value in here, so that none is ever shown."""
@@ -60,13 +62,17 @@ class AccountConfig(Model):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the gateway lends an adapter. `transport` stands in for the network in tests."""
+    """What the gateway lends an adapter. `transport` stands in for the network in tests.
+
+    `kept_as` is the name that the account's rows are kept under: with whose it is, where each caller has one's own.
+    """
 
     clock: Clock
     storage: "Storage"
     vault: "Vault"
     auth: httpx2.Auth | None = None
     transport: httpx2.AsyncBaseTransport | None = None
+    kept_as: str | None = None
 
 
 class Provider:
@@ -91,6 +97,7 @@ class Provider:
 
     def __init__(self, account: str, config: Any, services: Services) -> None:
         self.account = account
+        self.kept_as = services.kept_as or account
         self.config = config
         self.clock = services.clock
         self.services = services

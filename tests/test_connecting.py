@@ -277,7 +277,7 @@ async def test_an_account_that_signs_in_by_itself_is_not_connected(tmp_path: Pat
     await office.gateway.open()
     with pytest.raises(InvalidRequest, match="needs no connecting"):
         office.gateway.connecting.client("home")
-    assert await office.gateway.connecting.link("home", "local") is None
+    assert await office.gateway.connecting.link("home") is None
     await office.gateway.close()
 
 

@@ -298,7 +298,7 @@ async def test_a_move_is_finished_when_its_account_works_again_however_late(stag
     assert await live(stage) == []
     mend()
     stage.clock.advance(timedelta(seconds=AGAIN[0]))
-    await gateway.settling.again("acme")
+    await gateway.settling.again(provider_of(gateway))
     assert await live(stage) == [NEAR + timedelta(days=7)]
     moving.cancel()
 

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from gateway.accounts import CALLER
 from gateway.answers import AccountAnswer
 from gateway.connecting import consent_of
 from gateway.core import Gateway
@@ -102,7 +101,7 @@ class AccountsPages:
     async def _account(self, answer: AccountAnswer) -> dict[str, Any]:
         provider = self._gateway.accounts[answer.account]
         client = consent_of(provider)
-        link = answer.connect_url or await self._gateway.connecting.link(answer.account, CALLER)
+        link = answer.connect_url or await self._gateway.connecting.link(answer.account)
         return {
             "name": answer.account,
             "provider": answer.provider,
@@ -112,7 +111,7 @@ class AccountsPages:
             "detail": answer.detail,
             "email": answer.email,
             "time_zone": answer.time_zone,
-            "last_used": self._when(self._gateway.accounts.used.get(answer.account)),
+            "last_used": self._when(self._gateway.pool.used(provider)),
             "cannot": list(answer.cannot.items()),
             "notes": list(answer.notes.items()),
             "connect_url": link,
@@ -122,7 +121,7 @@ class AccountsPages:
     async def _link(self, link: "Link") -> dict[str, Any]:
         return {
             "id": link.id,
-            "account": link.account,
+            "account": link.name,
             "event_type": await self._title(link),
             "single_use": link.single_use,
             "created": self._when(datetime.fromtimestamp(link.created, UTC)),
@@ -131,8 +130,10 @@ class AccountsPages:
 
     async def _title(self, link: "Link") -> str:
         """What is booked by a link; its id, if that cannot be told."""
+        if (provider := self._gateway.pool.named(link.account)) is None:
+            return link.event_type_id
         try:
-            return (await self._gateway.accounts[link.account].get_event_type(link.event_type_id)).title
+            return (await provider.get_event_type(link.event_type_id)).title
         except SchedulingError:
             return link.event_type_id
 

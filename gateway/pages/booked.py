@@ -11,11 +11,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.answers import BookingAnswer
+from gateway.callers import calling, guest_of
 from gateway.core import Gateway
 from gateway.pages import BOOKED
 from gateway.pages.booking import DOWN, TAKEN, UNKNOWN, failed
 from gateway.pages.free import next_free, slots_of
-from gateway.pages.shown import HEADERS, form, message, render
+from gateway.pages.shown import HEADERS, Handler, form, message, render
 from gateway.pages.week import WEEK, days, first_day, monday, shown_zone, spoken, wanted_zone
 from gateway.times import an_instant
 from schemas import LIVE, Feature, OutcomeUnknown, SchedulingError, SlotTaken
@@ -35,12 +36,26 @@ class BookedPages:
     def routes(self) -> list[Route]:
         path = f"{BOOKED}/{{token}}"
         return [
-            Route(path, self.show, methods=["GET"]),
-            Route(f"{path}/meeting.ics", self.save, methods=["GET"]),
-            Route(f"{path}/move", self.choose, methods=["GET"]),
-            Route(f"{path}/move", self.move, methods=["POST"]),
-            Route(f"{path}/cancel", self.cancel, methods=["POST"]),
+            Route(path, self._as_guest(self.show), methods=["GET"]),
+            Route(f"{path}/meeting.ics", self._as_guest(self.save), methods=["GET"]),
+            Route(f"{path}/move", self._as_guest(self.choose), methods=["GET"]),
+            Route(f"{path}/move", self._as_guest(self.move), methods=["POST"]),
+            Route(f"{path}/cancel", self._as_guest(self.cancel), methods=["POST"]),
         ]
+
+    def _as_guest(self, handler: Handler) -> Handler:
+        """Whoever has a link may do what that is for, and nothing else."""
+
+        async def handle(request: Request) -> Response:
+            await self._gateway.open()
+            guest = await self._gateway.links.guest(request.path_params["token"])
+            if guest is None or self._gateway.pool.named(guest.account) is None:
+                return message(*UNKNOWN, 404)
+            request.state.guest = guest
+            with calling(guest_of(guest.account)):
+                return await handler(request)
+
+        return handle
 
     async def show(self, request: Request) -> Response:
         found = await self._found(request)
@@ -93,21 +108,18 @@ class BookedPages:
         return RedirectResponse(self._path(request), 303, headers=HEADERS)
 
     async def _found(self, request: Request) -> "tuple[Guest, BookingAnswer] | Response":
-        await self._gateway.open()
-        guest = await self._gateway.links.guest(request.path_params["token"])
-        if guest is None or guest.account not in self._gateway.accounts:
-            return message(*UNKNOWN, 404)
+        guest: Guest = request.state.guest
         zone_name = request.query_params.get("zone") or guest.time_zone
         try:
             tz = wanted_zone(zone_name)[0] or shown_zone(guest.time_zone)
-            return guest, await self._gateway.bookings.get(f"{guest.account}:{guest.booking_id}", tz.key)
+            return guest, await self._gateway.bookings.get(f"{guest.name}:{guest.booking_id}", tz.key)
         except SchedulingError as error:
             return failed(error)
 
     def _may(self, guest: "Guest", booking: BookingAnswer, feature: Feature) -> bool:
         """Whether a guest can do that to a meeting: it is still to come, and its service can."""
         is_ahead = booking.status in LIVE and booking.start > self._gateway.clock.now()
-        return is_ahead and feature not in self._gateway.accounts[guest.account].gaps
+        return is_ahead and feature not in self._gateway.accounts[guest.name].gaps
 
     def _shown(
         self, request: Request, guest: "Guest", booking: BookingAnswer, problem: str | None = None, status: int = 200

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from gateway.accounts import zone_of
 from gateway.answers import EventTypeAnswer
+from gateway.callers import calling, guest_of
 from gateway.core import Gateway
 from gateway.pages import BOOK, BOOKED
 from gateway.pages.free import next_free, slots_of
@@ -66,10 +67,11 @@ class BookingPages:
             return refusal
         start = request.query_params.get("start")
         try:
-            if start is None:
-                answer = await self._week(request, link)
-            else:
-                answer = await self._details(link, start, request.query_params.get("zone"), {}, {})
+            with calling(guest_of(link.account)):
+                if start is None:
+                    answer = await self._week(request, link)
+                else:
+                    answer = await self._details(link, start, request.query_params.get("zone"), {}, {})
         except SchedulingError as error:
             answer = failed(error)
         return _known(request, answer)
@@ -84,7 +86,8 @@ class BookingPages:
             return message("This page was open too long", "Choose your time once more, then book.", 400, again)
         try:
             given = await form(request)
-            answer = await self._booked(request, link, visitor, given)
+            with calling(guest_of(link.account)):
+                answer = await self._booked(request, link, visitor, given)
         except SchedulingError as error:
             answer = failed(error)
         return _known(request, answer)
@@ -92,7 +95,7 @@ class BookingPages:
     async def _link(self, request: Request) -> "tuple[Link | None, Response]":
         await self._gateway.open()
         link = await self._gateway.links.find(request.path_params["token"])
-        if link is None or link.account not in self._gateway.accounts:
+        if link is None or self._gateway.pool.named(link.account) is None:
             return None, message(*UNKNOWN, 404)
         if not link.is_for(request.cookies.get(VISITOR, "")):
             return None, message(*GONE, 410)
@@ -108,16 +111,16 @@ class BookingPages:
         return is_flooded
 
     async def _event_type(self, link: "Link") -> EventTypeAnswer:
-        provider = self._gateway.accounts[link.account]
+        provider = self._gateway.accounts[link.name]
         event_type = await provider.get_event_type(link.event_type_id)
         if not event_type.active:
             raise NotFound("This event type is not active.")
-        return EventTypeAnswer.of(link.account, event_type)
+        return EventTypeAnswer.of(link.name, event_type)
 
     async def _week(self, request: Request, link: "Link", problem: str | None = None, status: int = 200) -> Response:
         event_type = await self._event_type(link)
         asked, wrong = wanted_zone(request.query_params.get("zone"))
-        tz = asked or await zone_of(self._gateway.accounts[link.account])
+        tz = asked or await zone_of(self._gateway.accounts[link.name])
         now = self._gateway.clock.now().astimezone(tz)
         first = first_day(request.query_params.get("week"), now.date())
         problem, shown = problem or wrong, list[Day]()
@@ -153,7 +156,7 @@ class BookingPages:
 
     async def _host(self, link: "Link") -> str:
         """Whom a guest meets, by the name that the service has, or else the account's."""
-        provider = self._gateway.accounts[link.account]
+        provider = self._gateway.accounts[link.name]
         return (await provider.identity()).name or provider.account
 
     async def _details(
@@ -168,10 +171,10 @@ class BookingPages:
     ) -> Response:
         event_type = await self._event_type(link)
         asked, _ = wanted_zone(zone_name)
-        tz = asked or await zone_of(self._gateway.accounts[link.account])
+        tz = asked or await zone_of(self._gateway.accounts[link.name])
         at = an_instant(start, None, "start", zone_argument=None)
         end = at + timedelta(minutes=event_type.durations_minutes[0])
-        provider = self._gateway.accounts[link.account]
+        provider = self._gateway.accounts[link.name]
         return render(
             "details.html",
             status,

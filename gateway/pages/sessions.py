@@ -9,7 +9,7 @@ from hmac import compare_digest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.accounts import CALLER
+from gateway.callers import LOCAL
 from gateway.core import Gateway
 
 SESSION = "session"
@@ -46,7 +46,7 @@ async def begin(gateway: Gateway, request: Request, answer: Response, session: S
 
 
 def new() -> Session:
-    return Session(secrets.token_urlsafe(32), CALLER, secrets.token_urlsafe(24))
+    return Session(secrets.token_urlsafe(32), LOCAL.name, secrets.token_urlsafe(24))
 
 
 def may(session: Session | None, form: Mapping[str, Sequence[str]]) -> bool:

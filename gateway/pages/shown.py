@@ -1,5 +1,6 @@
 """How a page is shown: templates that escape everything, the headers of each answer, and style and script beside."""
 
+from collections.abc import Awaitable, Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,8 @@ from schemas import InvalidRequest
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 HERE = Path(__file__).parent
 ASSETS = "/pages"

@@ -204,7 +204,7 @@ class GoogleClient(RestProvider):
         from providers import own_store
 
         async with self.services.storage.read() as connection:
-            return {**await own_store.load(connection, self.account), **self._in_file}
+            return {**await own_store.load(connection, self.kept_as), **self._in_file}
 
     async def kind(self, event_type_id: str) -> OwnEventType:
         return _known(self._in_file.get(event_type_id) or (await self.kinds()).get(event_type_id))
@@ -228,10 +228,10 @@ class GoogleClient(RestProvider):
 
         if event_type_id in self._in_file:
             raise only_read(event_type_id)
-        async with self.services.storage.write(alone=own_store.name(self.account)) as connection:
-            kinds = {**await own_store.load(connection, self.account), **self._in_file}
+        async with self.services.storage.write(alone=own_store.name(self.kept_as)) as connection:
+            kinds = {**await own_store.load(connection, self.kept_as), **self._in_file}
             if event_type_id is None:
-                ids = await own_store.used_ids(connection, self.account)
+                ids = await own_store.used_ids(connection, self.kept_as)
                 used = [*ids, *kinds, *(kind.slug for kind in kinds.values())]
                 kind = made(change, used)
                 event_type_id = kind.slug if kind.slug not in used else f"{kind.slug}-{uuid4().hex[:6]}"
@@ -239,7 +239,7 @@ class GoogleClient(RestProvider):
                 kind = _known(kinds.get(event_type_id)).changed(change)
             if any(kind.slug == other.slug and id != event_type_id for id, other in kinds.items()):
                 raise slug_in_use(kind.slug)
-            await own_store.put(connection, self.account, event_type_id, kind)
+            await own_store.put(connection, self.kept_as, event_type_id, kind)
         return kind.shown(event_type_id)
 
     async def delete_event_type(self, event_type_id: str) -> EventType:
@@ -247,9 +247,9 @@ class GoogleClient(RestProvider):
 
         if event_type_id in self._in_file:
             raise only_read(event_type_id)
-        async with self.services.storage.write(alone=own_store.name(self.account)) as connection:
-            kind = _known((await own_store.load(connection, self.account)).get(event_type_id))
-            await own_store.delete(connection, self.account, event_type_id)
+        async with self.services.storage.write(alone=own_store.name(self.kept_as)) as connection:
+            kind = _known((await own_store.load(connection, self.kept_as)).get(event_type_id))
+            await own_store.delete(connection, self.kept_as, event_type_id)
         return kind.shown(event_type_id)
 
 

@@ -67,7 +67,7 @@ class GoogleCalendarMcp(GoogleTools, GoogleCalendarApi):
 
     def _alone(self) -> Any:
         """One at a time of all that share our storage."""
-        return self.services.vault.lease(f"calendar:{self.account}:{self.config.calendar}")
+        return self.services.vault.lease(f"calendar:{self.kept_as}:{self.config.calendar}")
 
     async def held(self, event: Json) -> Any:
         """The hold, made now or, if its answer was lost, found by its marker."""

@@ -49,7 +49,7 @@ class GoogleTools(HostedProvider, GoogleClient):
 
     def __init__(self, account: str, config: GoogleMcpConfig, services: Services) -> None:
         super().__init__(account, config, services)
-        self._memory = KeptEvents(services.storage, account)
+        self._memory = KeptEvents(services.storage, services.kept_as or account)
 
     # The server
 

@@ -221,7 +221,7 @@ class Local(Provider):
             from providers.local.store import Store
 
             config: LocalConfig = self.config
-            store = Store(self.services.storage, self.account)
+            store = Store(self.services.storage, self.kept_as)
             schedule = Schedule(
                 id="working-hours",
                 name="Working hours",

@@ -25,7 +25,7 @@ class Consent(Kept):
     scopes: tuple[str, ...]
 
 
-def code_of(answer: Mapping[str, str], server: Server, account: str) -> str:
+def code_of(answer: Mapping[str, str], server: Server, kept_as: str) -> str:
     """The code, if this server sent it for that account.
 
     Raises: InvalidRequest if another one did (RFC 9207), NotConnected if there was no consent.
@@ -33,7 +33,7 @@ def code_of(answer: Mapping[str, str], server: Server, account: str) -> str:
     _check_issuer(answer.get("iss"), server)
     code = answer.get("code")
     if "error" in answer or not code:
-        raise _refusal(answer, server, account)
+        raise _refusal(answer, server, kept_as)
     return code
 
 
@@ -48,11 +48,11 @@ def _check_issuer(named: str | None, server: Server) -> None:
         )
 
 
-def _refusal(answer: Mapping[str, str], server: Server, account: str) -> SchedulingError:
+def _refusal(answer: Mapping[str, str], server: Server, kept_as: str) -> SchedulingError:
     where, error = host(server.authorization), answer.get("error")
     if error == "access_denied":
-        return NotConnected(f"The consent was declined at {where}. {connect(account)}, and consent there.")
+        return NotConnected(f"The consent was declined at {where}. {connect(kept_as)}, and consent there.")
     if error in OVERLOADED:
         return ProviderDown(f"The sign-in at {where} does not work for now ({error}). {AGAIN}")
     why = f"{where} did not let anybody sign in{complaint(answer)}."
-    return NotConnected(f"{why} {connect(account)} once that is mended.")
+    return NotConnected(f"{why} {connect(kept_as)} once that is mended.")

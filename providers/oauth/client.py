@@ -44,8 +44,10 @@ class OAuthClient:
         vault: "Vault",
         clock: Clock,
         transport: httpx2.AsyncBaseTransport | None,
+        kept_as: str | None = None,
     ) -> None:
         self.account = account
+        self.kept_as = kept_as or account
         self._auth = auth
         self._target = target
         self._vault = vault
@@ -75,7 +77,7 @@ class OAuthClient:
             server, redirect_uri, document, self._vault, self._clock, self._wire
         )
         scopes = self._auth.scopes or _union(found.scopes, await self._scopes_so_far())
-        state = f"{self.account}.{secrets.token_urlsafe(32)}"
+        state = f"{self.kept_as}.{secrets.token_urlsafe(32)}"
         query = {
             **self._target.extra,
             "response_type": "code",
@@ -93,7 +95,7 @@ class OAuthClient:
         if found.resource is not None:
             query["resource"] = found.resource
         consent = Consent(
-            account=self.account,
+            account=self.kept_as,
             holder=holder,
             target=self._target.name,
             verifier=verifier,
@@ -113,13 +115,13 @@ class OAuthClient:
         """
         taken = await self._vault.take("consent", answer.get("state", ""))
         consent = _known(Consent, taken)
-        mine = (self.account, holder, self._target.name)
+        mine = (self.kept_as, holder, self._target.name)
         if consent is None or (consent.account, consent.holder, consent.target) != mine:
             raise InvalidRequest(
                 "This sign-in was not begun here, was finished already, or took longer than ten minutes. Begin again.",
                 account=self.account,
             )
-        await self._unbroken(self._exchange(consent, code_of(answer, consent.server, self.account)))
+        await self._unbroken(self._exchange(consent, code_of(answer, consent.server, self.kept_as)))
 
     async def token(self, refused: str | None = None) -> str:
         """An access token that serves: another one before it expires, or because `refused` was refused.
@@ -202,7 +204,7 @@ class OAuthClient:
                 if now.refresh != grant.refresh and now.serves(self._clock.now(), refused):
                     return now
                 if now.refresh == grant.refresh:
-                    await self._vault.drop("grant", self.account)
+                    await self._vault.drop("grant", self.kept_as)
                 raise
             await self._keep(fresh)
             return fresh
@@ -224,7 +226,7 @@ class OAuthClient:
             except (NotConnected, ProviderDown):
                 return False
             finally:
-                await self._vault.drop("grant", self.account)
+                await self._vault.drop("grant", self.kept_as)
 
     @property
     def has_fixed_scopes(self) -> bool:
@@ -238,16 +240,16 @@ class OAuthClient:
 
     @property
     def _advice(self) -> str:
-        return connect(self.account)
+        return connect(self.kept_as)
 
     @property
     def _lease(self) -> str:
-        return f"grant:{self.account}"
+        return f"grant:{self.kept_as}"
 
     async def _grant(self) -> Grant:
         """The grant as it is kept now. Raises NotConnected."""
         try:
-            grant = _known(Grant, await self._vault.get("grant", self.account))
+            grant = _known(Grant, await self._vault.get("grant", self.kept_as))
         except NotConnected as error:
             raise NotConnected(f"{error.message} {self._advice}.") from None
         if grant is None:
@@ -260,7 +262,7 @@ class OAuthClient:
 
     async def _keep(self, grant: Grant) -> None:
         grant = grant.model_copy(update={"client": self._without_secret(grant.client)})
-        await self._vault.put("grant", self.account, grant.model_dump(mode="json"))
+        await self._vault.put("grant", self.kept_as, grant.model_dump(mode="json"))
 
     # The operator's client secret stays in the configuration, where it may be changed.
     def _without_secret(self, client: Registered) -> Registered:

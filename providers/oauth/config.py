@@ -95,11 +95,17 @@ class OAuthAuth(Model):
             raise ValueError("client_secret needs the client_id it belongs to")
         return self
 
+    @property
+    def is_browser(self) -> bool:
+        """Whether somebody consents in a browser."""
+        return True
+
     def client(self, services: Services, account: str, config: SignedIn) -> "OAuthClient":
         """What an account's consent is begun, finished, renewed and ended with."""
         from providers.oauth.client import OAuthClient
 
-        return OAuthClient(account, self, config.target(), services.vault, services.clock, services.transport)
+        lent = (services.vault, services.clock, services.transport)
+        return OAuthClient(account, self, config.target(), *lent, services.kept_as)
 
     def credentials(self, services: Services, account: str, config: SignedIn) -> "OAuthSignIn":
         """What signs the requests of an account; its `client` is what connects it."""

@@ -48,7 +48,7 @@ class OAuthSignIn(httpx2.Auth):
 
     @property
     def _advice(self) -> str:
-        return connect(self.client.account)
+        return connect(self.client.kept_as)
 
 
 def is_few_scopes(response: httpx2.Response) -> bool:

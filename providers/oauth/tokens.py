@@ -22,8 +22,11 @@ SECRETS = ("code", "code_verifier", "refresh_token")
 _PRINTED = re.compile(r"[\x21-\x7e]+")
 
 
-def connect(account: str) -> str:
-    """The advice, to be pasted into a terminal."""
+def connect(kept_as: str) -> str:
+    """The advice, to be pasted into a terminal where the account is everybody's."""
+    account, _, owner = kept_as.partition("~")
+    if owner:
+        return f"Connect the account: open its connect_url, which list_accounts tells for {account}"
     return f"Connect the account: run `scheduling-gateway connect {account}`, or open its connect_url"
 
 

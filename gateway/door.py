@@ -1,0 +1,109 @@
+"""The door: who may come in over HTTP, and as whom. Over stdio nobody asks: it is the person whose machine this is."""
+
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.dependencies import get_access_token
+
+from gateway.callers import Caller
+from gateway.keys import PREFIX, Key
+from gateway.server_config import KeysAuth, OAuthAuth
+from providers.slots import seconds
+from schemas import PolicyDenied
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 2
+"""For how many seconds a key is taken for what it was: so long it may be good after it was revoked."""
+
+MOST = 1000
+LONGEST_SUBJECT = 150
+
+
+class KeyToken(AccessToken):
+    """What came in with a key of ours; nobody else makes one."""
+
+    caller: Caller
+
+
+class Door:
+    def __init__(self, gateway: "Gateway", auth: KeysAuth | OAuthAuth) -> None:
+        self._gateway = gateway
+        self._auth = auth
+        self._seen: dict[str, tuple[int, Key | None]] = {}
+
+    @property
+    def takes_keys(self) -> bool:
+        return isinstance(self._auth, KeysAuth) or self._auth.keys
+
+    async def by_key(self, key: str) -> Caller | None:
+        """Whose key that is; None if it is not good (any more)."""
+        if not self.takes_keys or not key.startswith(PREFIX):
+            return None
+        await self._gateway.open()
+        now = seconds(self._gateway.clock.now())
+        hashed = sha256(key.encode()).hexdigest()
+        until, known = self._seen.get(hashed, (0, None))
+        if until <= now:
+            known = await self._gateway.keys.find(key)
+            if len(self._seen) >= MOST:
+                self._seen.clear()
+            self._seen[hashed] = (now + REMEMBERED, known)
+        if known is None or known.state(now) != "good":
+            return None
+        policy = self._auth.policy(known.policy)
+        if policy is None:
+            log.error("the key %s is under the policy %s, which is configured no more", known.name, known.policy)
+            return None
+        return Caller(f"key:{known.name}", policy)
+
+    async def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
+        """Who that is, of whom an ID token says this; None for somebody whom no policy lets in."""
+        return self._person(claims)
+
+    def _person(self, claims: Mapping[str, Any]) -> Caller | None:
+        if not isinstance(self._auth, OAuthAuth) or not isinstance(subject := claims.get("sub"), str) or not subject:
+            return None
+        groups = claims.get(self._auth.groups_claim)
+        named = [each for each in groups if isinstance(each, str)] if isinstance(groups, list) else []
+        policy = next((each for each in self._auth.policies.values() if each.holds_for(claims, named)), None)
+        return None if policy is None else Caller(_name(str(claims.get("iss", "")), subject), policy)
+
+    def caller(self) -> Caller:
+        """Who makes the request that is answered now. Raises PolicyDenied for somebody whom no policy lets in."""
+        token = get_access_token()
+        who = None
+        if isinstance(token, KeyToken):
+            who = token.caller
+        elif token is not None:
+            who = self._person(token.claims)
+        if who is None:
+            raise PolicyDenied("No policy of this gateway is for you. Ask whoever runs it to add you to one.")
+        return who
+
+
+class KeyVerifier(TokenVerifier):
+    """For FastMCP: takes a bearer token that is a key."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__()
+        self._door = door
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        who = await self._door.by_key(token)
+        if who is None:
+            return None
+        return KeyToken(token=token, client_id=who.name, subject=who.name, scopes=[], caller=who)
+
+
+def _name(issuer: str, subject: str) -> str:
+    """The same at each call, and of no other issuer."""
+    if len(subject) > LONGEST_SUBJECT or not subject.isprintable():
+        subject = sha256(subject.encode()).hexdigest()[:32]
+    return f"user:{subject}@{sha256(issuer.encode()).hexdigest()[:8]}"
