@@ -39,7 +39,9 @@ torture: $(VENV)/.ready ## kill it at every point, 10,000 random steps, every or
 	$(BIN)/python -m tests.torture_machine
 	$(BIN)/python -m tests.torture_saga
 
-conformance: $(VENV)/.ready ## the MCP project's own suite for OAuth clients, against ours (needs npx)
+conformance: $(VENV)/.ready ## the MCP project's own suites, for servers and for OAuth clients, against ours (needs npx)
+	@command -v npx >/dev/null || { echo 'npx was not found: install Node (https://nodejs.org), which brings it'; exit 1; }
+	$(BIN)/python -m tests.conformance_server
 	$(BIN)/python -m tests.conformance_client
 
 readme: $(VENV)/.ready ## render what the README says of capabilities
