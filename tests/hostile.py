@@ -66,6 +66,7 @@ RPC_METHODS = (
     *("logging/setLevel", "subscriptions/listen", "tasks/get", "tasks/cancel", "sampling/createMessage", "roots/list"),
     *("notifications/initialized", "notifications/cancelled", "notifications/progress", "rpc.discover", "__init__"),
 )
+FINAL = ("delete_event_type", "cancel_booking")
 VERSIONS = ("2024-11-05", "2025-06-18", "2025-11-25", MODERN, "2099-01-01", "1", "", "latest", "2025-06-18\t", "ü")
 
 
@@ -82,6 +83,8 @@ class Target:
     routes: Sequence[str]
     """The paths, with `{name}` where anything goes."""
     ids: Sequence[str] = ()
+    arguments: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """What an honest client gives, by the name of the argument."""
     paths: Sequence[str] = ()
     """Pages that are there."""
     cookies: Sequence[str] = ()
@@ -158,20 +161,10 @@ class _Maker:
 
     def honest(self, tool: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments that a tool may well take."""
-        known = {
-            "event_type_ids": [self.by.choice(self.target.ids or ["home:intro"])],
-            "start": self.by.choice(TIMES),
-            "end": "2030-01-12T00:00:00Z",
-            "attendee_name": self.text()[:150] or "Ben",
-            "attendee_email": "ben@example.com",
-            "response": "confirm",
-        }
-        wanted = tool["inputSchema"].get("properties", {})
-        needed = tool["inputSchema"].get("required", ())
-        chosen = [name for name in wanted if name in needed or self.by.random() < 0.15]
-        return {
-            name: known.get(name, self.id() if name.endswith("_id") else self.fitting(wanted[name])) for name in chosen
-        }
+        wanted, needed = tool["inputSchema"].get("properties", {}), tool["inputSchema"].get("required", ())
+        known = self.target.arguments
+        chosen = [name for name in wanted if name in needed or (name in known and self.by.random() < 0.3)]
+        return {name: self.by.choice(known[name]) if name in known else self.fitting(wanted[name]) for name in chosen}
 
     def fitting(self, schema: Mapping[str, Any]) -> Any:
         """A value of the right type, if not of the right kind."""
@@ -210,6 +203,9 @@ class _Maker:
         return _json({"jsonrpc": "2.0", "id": id, "method": method, "params": params, **more})
 
     def call(self, tool: str, arguments: Any) -> bytes:
+        # What is deleted or cancelled cannot be attacked any more.
+        if tool in FINAL and isinstance(arguments, dict) and self.by.random() < 0.95:
+            arguments = {name: "home:gone" if value in self.target.ids else value for name, value in arguments.items()}
         return self.mcp(self.rpc("tools/call", {"name": tool, "arguments": arguments}), name=tool)
 
     # The kinds.
@@ -219,7 +215,7 @@ class _Maker:
         tool = self.by.choice(self.target.tools)
         arguments = self.honest(tool)
         names = list(tool["inputSchema"].get("properties", {})) or ["unknown"]
-        for name in self.by.sample(names, self.by.randint(1, min(3, len(names)))):
+        for name in self.by.sample(names, min(self.by.choice((1, 1, 1, 3)), len(names))):
             arguments[name] = self.odd()
         if self.by.random() < 0.15:
             arguments[self.text()[:200]] = self.odd()
@@ -244,9 +240,10 @@ class _Maker:
         tool = self.by.choice([tool for tool in self.target.tools if not tool["annotations"].get("readOnlyHint")])
         arguments = self.honest(tool)
         for name, schema in tool["inputSchema"]["properties"].items():
-            if schema.get("type") == "string" and not name.endswith(("_id", "start", "email")) and "enum" not in schema:
+            is_free = schema.get("type") == "string" and name not in self.target.arguments and "enum" not in schema
+            if is_free and self.by.random() < 0.4:
                 arguments[name] = self.text()
-        if "answers" in tool["inputSchema"]["properties"]:
+        if "answers" in tool["inputSchema"]["properties"] and self.by.random() < 0.2:
             arguments["answers"] = {self.text()[:80]: self.text()}
         return self.call(tool["name"], arguments)
 

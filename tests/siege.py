@@ -78,11 +78,14 @@ class Siege:
     target: Target
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
     slowest: tuple[float, int] = (0.0, 0)
+    hangs: bool = False
 
     async def play(self, hostile: Hostile, numbers: range) -> list[str]:
-        """Send these requests, a few at once. What is wrong, and how to do it again."""
+        """Send these requests, a few at once, until one is not answered. What is wrong, and how to do it again."""
         wrong: list[str] = []
         for begin in range(numbers.start, numbers.stop, BURST):
+            if self.hangs:
+                break
             cases = [hostile.case(number) for number in range(begin, min(begin + BURST, numbers.stop))]
             logged = len(self.process.log)
             async with anyio.create_task_group() as tasks:
@@ -100,7 +103,8 @@ class Siege:
             with anyio.fail_after(PATIENCE):
                 raw = await self._exchanged(case)
         except TimeoutError:
-            raw, problems = b"", [f"no answer in {PATIENCE} s"]
+            self.hangs, raw = True, b""
+            problems = [f"no answer in {PATIENCE} s; the log ends {self.process.log[-2_000:]}"]
         else:
             self.slowest = max(self.slowest, (time.perf_counter() - began, case.number))
             problems = list(self.problems(case, raw))
@@ -273,6 +277,10 @@ async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) 
             slots = (await agent.find_slots(event_type_ids=[id], **window))["slots"]
             booked = await agent.create_booking(event_type_id=id, start=slots[3]["start"], **guest)
             bookings.append(booked["id"])
+        starts = [
+            slot["start"] for slot in (await agent.find_slots(event_type_ids=kinds, **window, limit=200))["slots"]
+        ]
+        schedules = [each["id"] for each in (await agent.list_schedules())["schedules"]]
         url = (await agent.create_scheduling_link(event_type_id="home:intro", single_use=False))["url"]
         book = url.removeprefix(f"http://localhost:{process.port}")
         await browser.get(process.url + book)
@@ -288,7 +296,23 @@ async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) 
         f"127.0.0.1:{process.port}",
         tools,
         sorted(set(routes)),
-        ids=(*kinds, *bookings),
+        ids=(*kinds, *bookings, *schedules),
+        arguments={
+            "event_type_id": kinds,
+            "event_type_ids": [[id] for id in kinds],
+            "booking_id": bookings,
+            "schedule_id": schedules,
+            "start": starts,
+            "end": [window["end"]],
+            "time_zone": ["Europe/Berlin", "Asia/Kathmandu"],
+            "attendee_name": ["Ben"],
+            "attendee_email": ["ben@example.com"],
+            "account": sorted(links),
+            "duration_minutes": [30],
+            "idempotency_key": ["k1", "k2"],
+            "free_in": [[name] for name in links],
+            "answers": [{"company": "Acme"}],
+        },
         paths=(book, booked_at, f"{booked_at}/move", f"{booked_at}/cancel", f"{booked_at}/meeting.ics", "/accounts"),
         cookies=cookies,
         forms=(filled, {"csrf": csrf[1]}, {}),
