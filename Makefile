@@ -34,12 +34,15 @@ format: $(VENV)/.ready ## let ruff put the code in order
 bench: $(VENV)/.ready ## speed, beside a bare FastMCP server in the same run
 	$(BIN)/python -m benchmarks
 
-torture: $(VENV)/.ready ## kill it at every point, 10,000 random steps, every order of two moves (long)
+torture: $(VENV)/.ready ## kill it at every point, 10,000 random steps and hostile requests, every order of two moves (long)
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m tests.torture_machine
 	$(BIN)/python -m tests.torture_saga
+	$(BIN)/python -m tests.torture_hostile
 
-conformance: $(VENV)/.ready ## the MCP project's own suite for OAuth clients, against ours (needs npx)
+conformance: $(VENV)/.ready ## the MCP project's own suites, for servers and for OAuth clients, against ours (needs npx)
+	@command -v npx >/dev/null || { echo 'npx was not found: install Node (https://nodejs.org), which brings it'; exit 1; }
+	$(BIN)/python -m tests.conformance_server
 	$(BIN)/python -m tests.conformance_client
 
 readme: $(VENV)/.ready ## render what the README says of capabilities

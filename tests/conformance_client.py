@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,10 @@ from providers.oauth import OAuthAuth, OAuthClient, OAuthSignIn, Target
 from providers.storage import Storage
 from providers.vault import Vault
 from schemas import NotConnected, PermissionDenied, SchedulingError
+from tests.conformance_suite import is_there, say, suite
 from tests.emulators.authorization import browser
 
-# The suite needs Node 22, which npm brings along (2026-11).
-SUITE = ("npx", "-y", "-p", "node@22", "-p", "@modelcontextprotocol/conformance@0.1.16", "conformance")
+VERSION = "0.1.16"
 ROOT = Path(__file__).parent.parent
 SCENARIOS = (
     *("metadata-default", "metadata-var1", "metadata-var2", "metadata-var3", "basic-cimd", "pre-registration"),
@@ -53,16 +52,14 @@ CONSENTS = 3
 
 
 def run() -> int:
-    """1 if a scenario that applies fails; 0 also where the suite cannot be had."""
-    if shutil.which("npx") is None:
-        return skipped("npx (Node) is not installed")
-    if (there := subprocess.run([*SUITE, "--version"], capture_output=True, text=True)).returncode != 0:
-        return skipped(f"npm does not give the suite: {there.stderr.strip()[-300:]}")
+    """1 if a scenario that applies fails, or the suite cannot be had."""
+    if not is_there(VERSION):
+        return 1
     command = f"{sys.executable} -m tests.conformance_client"
     failed = 0
     # One by one: all at once, which the suite offers, the start of so many programs takes longer than it waits.
     for scenario in SCENARIOS:
-        line = [*SUITE, "client", "--command", command, "--scenario", f"auth/{scenario}"]
+        line = [*suite(VERSION), "client", "--command", command, "--scenario", f"auth/{scenario}"]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
         checks = re.search(r"Passed: .*", done.stderr + done.stdout)
         say(f"{'ok    ' if done.returncode == 0 else 'FAILED'}  {scenario}  ({checks[0] if checks else 'no result'})")
@@ -72,16 +69,6 @@ def run() -> int:
     for scenario, why in NOT_OURS.items():
         say(f"not ours  {scenario}  ({why})")
     return failed
-
-
-def skipped(why: str) -> int:
-    say(f"skipped: {why}")
-    return 0
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 async def act(url: str) -> None:

@@ -388,7 +388,7 @@ async def test_a_link_is_taken_back_on_the_page(house: House) -> None:
         [action] = [each for each in actions(page.text) if each.endswith("/revoke")]
         csrf = re.search(r'name="csrf" value="([^"]+)"', page.text)
         assert csrf is not None
-        for data in ({}, {"csrf": "x"}):
+        for data in ({}, {"csrf": "x"}, {"csrf": "ü"}):
             assert (await operator.post(action, data=data)).status_code == 403
         async with house.visitor() as stranger:
             assert (await stranger.post(action, data={"csrf": csrf[1]})).status_code == 403

@@ -1,9 +1,12 @@
 """The gateway's own database: its schema's history, and what is said when it cannot be used."""
 
+import gc
 import sqlite3
 from pathlib import Path
+from typing import Literal
 
 import anyio
+import anyio.lowlevel
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -191,3 +194,26 @@ async def test_a_database_that_cannot_be_written_says_how_to_mend_it(local: Loca
             await agent.create_booking(**BOOKING | {"start": NINE.replace(hour=11).isoformat()})
         assert len((await agent.list_bookings())["bookings"]) == 1
     assert await local.appointments() == before
+
+
+async def test_who_stops_waiting_for_an_answer_leaves_nothing_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A statement that was cut off cost its connection, whose end left a task behind that waited for ever."""
+    storage = Storage(url(tmp_path / "gateway.db"))
+    await storage.open()
+
+    async def use(kind: Literal["read", "write"]) -> None:
+        async with getattr(storage, kind)() as connection:
+            await connection.scalar(text("SELECT 1"))
+
+    for kind in ("read", "write"):
+        for moments in range(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(use, kind)
+                for _ in range(moments):
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+    await storage.close()
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []

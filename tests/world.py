@@ -162,6 +162,8 @@ class World:
         self, kind: str, start: datetime, end: datetime, moving: str | None = None, minutes: int | None = None
     ) -> Iterator[datetime]:
         """The starts on offer from `start` up to `end`. Hours alone decide here, not the gateway's slot engine."""
+        if kind not in self.kinds:  # deleted since
+            return
         this, zone = self.kinds[kind], ZoneInfo(self.zone)
         length = timedelta(minutes=minutes or this.minutes)
         soonest = self.clock.now() + timedelta(minutes=this.notice)

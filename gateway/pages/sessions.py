@@ -51,4 +51,6 @@ def new() -> Session:
 
 def may(session: Session | None, form: Mapping[str, Sequence[str]]) -> bool:
     """Whether a form was sent by a page that this session was shown."""
-    return session is not None and compare_digest(session.csrf, form.get("csrf", [""])[0])
+    given = form.get("csrf", [""])[0]
+    # As bytes: of two texts it takes ASCII alone.
+    return session is not None and compare_digest(session.csrf.encode(), given.encode())

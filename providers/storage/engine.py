@@ -1,7 +1,7 @@
 """One database: opened and brought up to date once, read in autocommit, written in transactions."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
 import anyio
@@ -47,6 +47,9 @@ class Database(Protocol):
 
     def is_unsure(self, error: Exception) -> bool:
         """Whether a commit that failed so may have happened."""
+
+    def unhurried(self) -> AbstractContextManager[object]:
+        """What a connection is used within."""
 
     def trouble(self, error: Exception) -> str | None:
         """What is wrong and what to do, as it goes on after "The gateway's database"; None if that is not known."""
@@ -94,7 +97,7 @@ class Storage:
         if self._reads is None:
             await self.open()
         assert self._reads is not None  # noqa: S101 - for the type checker
-        with self._explained():
+        with self._explained(), self.database.unhurried():
             async with self._reads.connect() as connection:
                 yield connection
 
@@ -109,7 +112,7 @@ class Storage:
             await self.open()
         assert self._writes is not None  # noqa: S101 - for the type checker
         is_over = False
-        with self._explained():
+        with self._explained(), self.database.unhurried():
             try:
                 async with self._writes.begin() as connection:
                     if alone is not None:

@@ -11,6 +11,7 @@ Quirks:
 - `connect_timeout` would be sent to the server as a setting (asyncpg 0.32), so it is taken out here.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -108,6 +109,9 @@ class Postgresql:
         """Whether a COMMIT that ended so may have been carried out: anything but a refusal of the server's."""
         code = _code(error)
         return code is None or code == "40003" or code[:2] in ("08", "57", "58", "XX")
+
+    def unhurried(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def trouble(self, error: Exception) -> str | None:
         import asyncpg

@@ -1,6 +1,7 @@
 """SQLite: a file, which one transaction at a time may write."""
 
 import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Sqlite:
 
     def is_unsure(self, error: Exception) -> bool:
         return False
+
+    def unhurried(self) -> AbstractContextManager[object]:
+        # Who is told to stop waits for the statement's end: cut off, it would cost the connection, and SQLAlchemy then
+        # leaves a task behind that never ends (2.1 with aiosqlite 0.22, 2026-11).
+        return anyio.CancelScope(shield=True)
 
     def trouble(self, error: Exception) -> str | None:
         if isinstance(error, OSError):
