@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
+from gateway import audited
 from gateway.answers import Unavailable
 from providers import Provider
 from schemas import ERRORS, InvalidRequest, NotFound, OutcomeUnknown, ProviderDown, SchedulingError, zone
@@ -52,11 +53,13 @@ class Accounts(Mapping[str, Provider]):
         account, colon, own = id.strip().partition(":")
         if not (colon and own and account):
             raise NotFound(f"{what}: no such id. Ids look like {next(iter(self))}:… and come from the list tools.")
+        audited.asked(own)
         return self._used(account), own
 
     def _used(self, name: str) -> Provider:
         provider = self[name]
         self.used[name] = provider.clock.now()
+        audited.used(provider.account)
         return provider
 
     async def ask(
@@ -118,7 +121,7 @@ async def writing(provider: Provider, answer: Awaitable[T]) -> T:
 
 async def _named(provider: Provider, answer: Awaitable[T], unforeseen: type[SchedulingError], advice: str) -> T:
     try:
-        return await answer
+        return audited.shown(await answer)
     except SchedulingError as error:
         error.account = error.account or provider.account
         raise

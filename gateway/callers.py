@@ -33,6 +33,7 @@ class Caller:
 
 
 LOCAL = Caller("local")
+GUEST = "guest"
 
 _calling: ContextVar[Caller] = ContextVar("calling", default=LOCAL)
 

@@ -93,7 +93,14 @@ class Connecting:
         if account not in self._gateway.accounts:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self.client(account).finish(answer, holder)
+        await self._gateway.audit.record("connect_account", account=account)
         return account
+
+    async def disconnect(self, account: str) -> bool:
+        """Revoke an account's consent, and forget it; whether the service was told."""
+        was_told = await self.client(account).disconnect()
+        await self._gateway.audit.record("disconnect_account", account=account)
+        return was_told
 
     async def greeted(self, account: str) -> str:
         """Who is signed in now, in a sentence; whoever was before is not remembered."""

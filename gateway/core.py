@@ -12,6 +12,7 @@ import anyio
 import httpx2
 
 from gateway.accounts import CALLER, Accounts, reading, writing
+from gateway.audit import Audit
 from gateway.availability import Availability
 from gateway.bookings import Bookings
 from gateway.catalog import Catalog
@@ -70,6 +71,7 @@ class Gateway:
         self.settling = Settling(self)
         self._transport = transport
         self._writes = Writes()
+        self.audit = Audit(self, self._writes)
         self.is_open = False
         self._opening = anyio.Lock()
 
@@ -112,6 +114,7 @@ class Gateway:
         """Finish what is being written, then give everything back."""
         if self.is_open:
             await self._writes.drain(DRAIN)
+            await self.audit.stop()
             await self.connecting.close()
             for provider in self.accounts.values():
                 await provider.close()

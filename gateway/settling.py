@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from gateway import audited
 from gateway.accounts import reading
 from gateway.likeness import has_answer
 from providers import Provider
@@ -99,7 +100,8 @@ class Settling:
         """What came of a write, and the id of what it made."""
         provider = self._gateway.accounts[row.account]
         try:
-            made = await reading(provider, self._look(provider, row))
+            with audited.aside():
+                made = await reading(provider, self._look(provider, row))
         except SchedulingError as error:
             log.info("account %s: what came of %s cannot be told yet: %s", row.account, row.id, error.code)
             return UNKNOWN, None

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, get_type_hints
 
 import pydantic_core
@@ -22,6 +22,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
 from gateway.accounts import CALLER
+from gateway.audit import Told
 from gateway.core import Gateway
 from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
@@ -102,7 +103,12 @@ class GatewayTool(Tool):
         return super().to_mcp_tool(**({"_meta": meta} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        """The answer, or the failure, as a result. The only place where errors become results."""
+        """The answer, or the failure, as a result; written down before, if the audit keeps such calls."""
+        is_read = bool(self._spec.annotations.read_only_hint)
+        return await self._gateway.audit.call(self.name, partial(self._answer, arguments), told, is_read=is_read)
+
+    async def _answer(self, arguments: dict[str, Any]) -> ToolResult:
+        """The only place where errors become results."""
         try:
             values = self._validated(arguments)
             if not self._gateway.is_open:
@@ -152,6 +158,14 @@ def asking(error: SchedulingError, link: str | None) -> ToolResult | None:
     message = f"The account {error.account} is not connected. Connect it in the browser, then go on."
     asked = ElicitRequest(params=ElicitRequestURLParams(message=message, url=link))
     return InputRequiredToolResult(InputRequiredResult(input_requests={"connect": asked}))
+
+
+def told(result: ToolResult) -> Told:
+    """What the audit has of a result."""
+    said = result.structured_content or {}
+    if isinstance(result, InputRequiredToolResult):
+        return Told(NotConnected.code)
+    return Told(said["code"], account=said.get("account")) if result.is_error else Told(id=said.get("id"))
 
 
 def failure(error: SchedulingError) -> ToolResult:
