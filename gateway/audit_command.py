@@ -1,7 +1,7 @@
 """`scheduling-gateway audit`: the newest lines, the heads to keep elsewhere, and whether all is as it was written."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.audit_check import Check
 from gateway.audit_lines import Head, parsed
@@ -64,8 +64,8 @@ async def _verify(config: Config, files: Sequence[Path], kept: Sequence[Head]) -
 
 async def _checked(config: Config, files: Sequence[Path], kept: Sequence[Head]) -> Check:
     check = Check(kept)
-    async with _opened(config, files) as place:
-        async for line in place.lines():
+    async with _opened(config, files) as place, aclosing(place.lines()) as lines:
+        async for line in lines:
             check.add(line)
     check.end()
     return check
@@ -73,8 +73,8 @@ async def _checked(config: Config, files: Sequence[Path], kept: Sequence[Head]) 
 
 async def _show(config: Config, files: Sequence[Path], most: int, caller: str | None, account: str | None) -> int:
     rows: list[dict[str, Any]] = []
-    async with _opened(config, files) as place:
-        async for line in place.newest():
+    async with _opened(config, files) as place, aclosing(place.newest()) as lines:
+        async for line in lines:
             said = parsed(line.text)
             if said is None or caller not in (None, said["caller"]):
                 continue
@@ -85,7 +85,7 @@ async def _show(config: Config, files: Sequence[Path], most: int, caller: str | 
     if not rows:
         _say("There is no such line.")
         return 0
-    table = Table("When (UTC)", "Caller", "Tool", "Account", "Outcome", "Reference", "ms", "Chain and number")
+    table = Table(Column("When (UTC)", no_wrap=True), "Caller", "Tool", "Account", "Outcome", "Reference", "ms", "Line")
     for said in rows:
         when = datetime.fromisoformat(said["at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
         told = [_plain(said[name]) for name in ("caller", "tool", "account", "outcome", "reference", "milliseconds")]

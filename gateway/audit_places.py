@@ -1,7 +1,7 @@
 """Where the lines of the audit are kept: the gateway's database, or a file that several processes may share."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -54,7 +54,7 @@ class Database:
             said = parsed(await connection.scalar(last) or "")
         return None if said is None else Head(chain, said["number"], said["hash"])
 
-    async def lines(self) -> AsyncIterator[Kept]:
+    async def lines(self) -> AsyncGenerator[Kept, None]:
         """All of them, chain by chain, as they were at one moment."""
         storage = await self._storage()
         ends = select(audit.c.chain, func.max(audit.c.number)).group_by(audit.c.chain).order_by(func.min(audit.c.at))
@@ -69,7 +69,7 @@ class Database:
                         yield Kept(row.line, "", row.chain, row.number, row.at)
                     last = rows[-1].number if rows else end
 
-    async def newest(self) -> AsyncIterator[Kept]:
+    async def newest(self) -> AsyncGenerator[Kept, None]:
         storage = await self._storage()
         wanted = select(audit).order_by(audit.c.at.desc(), audit.c.chain, audit.c.number.desc()).limit(PAGE)
         seen = 0
@@ -114,14 +114,14 @@ class Files:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 
-    async def lines(self) -> AsyncIterator[Kept]:
+    async def lines(self) -> AsyncGenerator[Kept, None]:
         """In the order they were written: a file whose first line is older comes first."""
         files = [await anyio.to_thread.run_sync(_read, path) for path in self._paths]
         for lines in sorted(files, key=_begun):
             for line in lines:
                 yield line
 
-    async def newest(self) -> AsyncIterator[Kept]:
+    async def newest(self) -> AsyncGenerator[Kept, None]:
         for line in reversed([line async for line in self.lines()]):
             yield line
 
@@ -139,6 +139,6 @@ def _read(path: Path) -> list[Kept]:
     return [Kept(line, f"{path}, line {at}") for at, line in enumerate(text.split("\n"), 1) if line]
 
 
-def _begun(lines: Sequence[Kept]) -> str:
+def _begun(lines: Sequence[Kept]) -> tuple[str, int]:
     first = next(filter(None, (parsed(line.text) for line in lines)), None)
-    return "" if first is None else str(first["at"])
+    return ("", 0) if first is None else (first["at"], first["number"])
