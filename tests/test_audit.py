@@ -457,6 +457,7 @@ async def test_a_caller_who_goes_away_leaves_the_line_of_what_was_finished_witho
     slow.go.set()
     await book.gateway.close()
     [appointment] = await book.stage.appointments()
+    await book.gateway.close()
     assert [(tool, outcome) for tool, _, outcome, _ in await book.told()] == [("create_booking", "ok")]
     assert (await book.lines())[-1]["tool"] == "stopped"
     assert appointment.live
@@ -482,6 +483,7 @@ async def test_a_caller_who_goes_away_before_anything_was_sent_leaves_nothing_bu
     await book.gateway.close()
     assert await book.told() == [("create_booking", ACCOUNT, "cancelled", None)]
     assert await book.stage.journaled() == []
+    await book.gateway.close()
 
 
 @on_file
