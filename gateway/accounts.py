@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
+from gateway import audited
 from gateway.answers import Unavailable
 from gateway.callers import Caller
 from providers import Provider
@@ -70,11 +71,13 @@ class Accounts(Mapping[str, Provider]):
         if not (colon and own and account):
             like = next(iter(self), "account")
             raise NotFound(f"{what}: no such id. Ids look like {like}:… and come from the list tools.")
+        audited.asked(own)
         return self._used(account), own
 
     def _used(self, name: str) -> Provider:
         provider = self[name]
         self._pool.use(provider)
+        audited.used(provider.kept_as)
         return provider
 
     async def ask(
@@ -136,7 +139,7 @@ async def writing(provider: Provider, answer: Awaitable[T]) -> T:
 
 async def _named(provider: Provider, answer: Awaitable[T], unforeseen: type[SchedulingError], advice: str) -> T:
     try:
-        return await answer
+        return audited.shown(await answer)
     except SchedulingError as error:
         error.account = error.account or provider.account
         raise

@@ -159,6 +159,41 @@ def revoke_key(name: Annotated[str, Parameter(help="What it is called.")], *, co
 
 
 @app.command
+def audit(
+    *,
+    config: ConfigFile = None,
+    limit: Annotated[int, Parameter(help="How many to show.")] = 50,
+    caller: Annotated[str | None, Parameter(help="Only lines of this caller, like local or key:NAME.")] = None,
+    account: Annotated[str | None, Parameter(help="Only lines of this account.")] = None,
+    heads: Annotated[
+        bool, Parameter(negative="", help="Print where each chain has got to, to be kept elsewhere.")
+    ] = False,
+    verify: Annotated[bool, Parameter(negative="", help="Check that nothing was changed or taken out.")] = False,
+    against: Annotated[
+        Path | None, Parameter(help="With --verify: a file of heads, all of which have to be there still.")
+    ] = None,
+    file: Annotated[
+        tuple[Path, ...], Parameter(help="Read these files of lines, as put away by log rotation. May be repeated.")
+    ] = (),
+) -> int:
+    """Show who did what, newest first; or check that it is as it was written. Nobody's words are in it."""
+    from gateway import audit_command as run
+
+    if not 1 <= limit <= 10_000:
+        raise ConfigError(["--limit: must be 1 to 10000"])
+    if heads and verify:
+        raise ConfigError(["--heads and --verify: say one of them"])
+    if against is not None and not verify:
+        raise ConfigError(["--against goes with --verify"])
+    settings = load_config(config)
+    if heads:
+        return run.heads(settings, file)
+    if verify:
+        return run.verify(settings, file, against)
+    return run.show(settings, file, most=limit, caller=caller, account=account)
+
+
+@app.command
 def demo() -> int:
     """Book, move and cancel a meeting on an embedded calendar, through a real MCP client. Leaves nothing behind."""
     from gateway.demo import run

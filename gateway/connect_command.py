@@ -149,7 +149,7 @@ async def _disconnect(config: Config, account: str) -> int:
     gateway = await _opened(config, account)
     try:
         client = gateway.connecting.client(account)
-        was_connected, was_told = await client.is_connected(), await client.disconnect()
+        was_connected, was_told = await client.is_connected(), await gateway.connecting.disconnect(account)
     finally:
         await gateway.close()
     console = Console(highlight=False, soft_wrap=True)

@@ -101,8 +101,18 @@ class Connecting:
         if provider is None:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self._client(provider).finish(answer, holder)
+        await self._gateway.audit.record("connect_account", account=provider.kept_as)
         await self._gateway.settling.again(provider)
         return provider
+
+    async def disconnect(self, account: str) -> bool:
+        """Revoke an account's consent, and forget it; whether the service was told."""
+        provider = self._gateway.accounts[account]
+        if not may_connect(provider):
+            raise PolicyDenied("You may not disconnect this account: it is everybody's.", account=account)
+        was_told = await self._client(provider).disconnect()
+        await self._gateway.audit.record("disconnect_account", account=provider.kept_as)
+        return was_told
 
     async def greeted(self, provider: Provider) -> str:
         """Who is signed in now, in a sentence; whoever was before is not remembered."""

@@ -12,6 +12,7 @@ import anyio
 import httpx2
 
 from gateway.accounts import Accounts, reading, writing
+from gateway.audit import Audit
 from gateway.availability import Availability
 from gateway.bookings import Bookings
 from gateway.callers import caller
@@ -80,6 +81,7 @@ class Gateway:
         """Who may come in over HTTP, where that is asked."""
         self._transport = transport
         self._writes = Writes()
+        self.audit = Audit(self, self._writes)
         self.is_open = False
         self._opening = anyio.Lock()
 
@@ -123,6 +125,7 @@ class Gateway:
         """Finish what is being written, then give everything back."""
         if self.is_open:
             await self._writes.drain(DRAIN)
+            await self.audit.stop()
             await self.connecting.close()
             await self.pool.close()
             await self.storage.close()

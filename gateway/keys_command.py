@@ -27,9 +27,11 @@ def add(config: Config, name: str, policy: str, expires: str | None) -> int:
     async def make(gateway: Gateway) -> str:
         until = _until(expires, gateway.clock.now())
         try:
-            return await gateway.keys.add(name, policy, until)
+            key = await gateway.keys.add(name, policy, until)
         except SchedulingError as error:
             raise ConfigError([error.message]) from None
+        await gateway.audit.record("add_key", reference=name)
+        return key
 
     key = _run(config, make)
     console = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -64,7 +66,10 @@ def revoke(config: Config, name: str) -> int:
     """Take a key back. 1 if there is none of that name that is good."""
 
     async def take_back(gateway: Gateway) -> bool:
-        return await gateway.keys.revoke(name)
+        if not await gateway.keys.revoke(name):
+            return False
+        await gateway.audit.record("revoke_key", reference=name)
+        return True
 
     console = Console(highlight=False)
     if not _run(config, take_back):

@@ -40,6 +40,7 @@ def http(config: Config) -> int:
     async def run(listener: socket.socket) -> None:
         # Opened before the first client comes: a database that cannot be used is better known now.
         await gateway.open()
+        await gateway.audit.start()
         gateway.connecting.url = own_url(config, listener)
         host, port = listener.getsockname()[:2]
         _say(f"{NAME} with {_accounts(config)}")
@@ -98,6 +99,7 @@ async def _sweep(gateway: Gateway) -> None:
     """Settle what a process before this one, or another one, has left; at the start and from then on."""
     await anyio.sleep(FIRST_SWEEP)
     while True:
+        gateway.audit.say_head_hourly()
         try:
             await gateway.open()
             await gateway.settling.sweep()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from gateway import audited
 from gateway.accounts import reading
 from gateway.callers import Caller, calling
 from gateway.intents import Held, changed_by
@@ -121,7 +122,8 @@ class Settling:
     async def _outcome(self, provider: Provider, row: "Row[Any]") -> tuple[str, str | None]:
         """What came of a write, and the id of what it made."""
         try:
-            made = await reading(provider, self._look(provider, row))
+            with audited.aside():
+                made = await reading(provider, self._look(provider, row))
         except SchedulingError as error:
             log.info("account %s: what came of %s cannot be told yet: %s", row.account, row.id, error.code)
             return UNKNOWN, None

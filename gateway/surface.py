@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, get_type_hints
 
 import pydantic_core
@@ -22,6 +22,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
 from gateway.allowed import calls, must_be_allowed
+from gateway.audit import Told
 from gateway.callers import Caller, calling
 from gateway.core import Gateway
 from schemas import InvalidRequest, NotConnected, OutcomeUnknown, PolicyDenied, ProviderDown, SchedulingError
@@ -103,15 +104,19 @@ class GatewayTool(Tool):
         return super().to_mcp_tool(**({"_meta": meta} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        """The answer, or the failure, as a result. The only place where errors become results."""
+        """The answer, or the failure, as a result; written down before, if the audit keeps such calls."""
         try:
             who = calls(self._gateway)
         except PolicyDenied as error:
             return failure(error)
+        is_read = bool(self._spec.annotations.read_only_hint)
         with calling(who):
-            return await self._answer(arguments, who)
+            return await self._gateway.audit.call(
+                self.name, partial(self._answer, arguments, who), told, is_read=is_read
+            )
 
     async def _answer(self, arguments: dict[str, Any], who: Caller) -> ToolResult:
+        """The only place where errors become results."""
         try:
             must_be_allowed(self._gateway, who, self.name)
             values = self._validated(arguments)
@@ -162,6 +167,14 @@ def asking(error: SchedulingError, link: str | None) -> ToolResult | None:
     message = f"The account {error.account} is not connected. Connect it in the browser, then go on."
     asked = ElicitRequest(params=ElicitRequestURLParams(message=message, url=link))
     return InputRequiredToolResult(InputRequiredResult(input_requests={"connect": asked}))
+
+
+def told(result: ToolResult) -> Told:
+    """What the audit has of a result."""
+    said = result.structured_content or {}
+    if isinstance(result, InputRequiredToolResult):
+        return Told(NotConnected.code)
+    return Told(said["code"], account=said.get("account")) if result.is_error else Told(id=said.get("id"))
 
 
 def failure(error: SchedulingError) -> ToolResult:

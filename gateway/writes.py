@@ -5,6 +5,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from gateway import audited
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -15,10 +17,15 @@ class Writes:
 
     async def finish(self, write: Coroutine[Any, Any, T]) -> T:
         """The result of `write`, which runs to its end even if this call is cancelled."""
-        task = asyncio.create_task(write)
+        audited.writing()
+        return await asyncio.shield(self.start(write))
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that a stop waits for."""
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return task
 
     async def drain(self, deadline: float) -> None:
         """Wait for what is under way, `deadline` seconds at most."""

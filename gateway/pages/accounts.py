@@ -73,7 +73,7 @@ class AccountsPages:
         if (refusal := await self._refusal(request)) is not None:
             return refusal
         try:
-            was_told = await self._gateway.connecting.client(request.path_params["name"]).disconnect()
+            was_told = await self._gateway.connecting.disconnect(request.path_params["name"])
         except SchedulingError as error:
             return message("This did not work", error.message, 400, BACK)
         if not was_told:
@@ -85,7 +85,9 @@ class AccountsPages:
         """Take back a link; bookings made by it stay."""
         if (refusal := await self._refusal(request)) is not None:
             return refusal
-        await self._gateway.links.revoke(request.path_params["id"])
+        accounts = {link.id: link.account for link in await self._gateway.links.live()}
+        if await self._gateway.links.revoke(id := request.path_params["id"]):
+            await self._gateway.audit.record("revoke_link", account=accounts.get(id), reference=id)
         return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
 
     async def _refusal(self, request: Request) -> Response | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -82,7 +83,8 @@ class BookedPages:
             given = {name: each[0] for name, each in (await form(request)).items()}
             if not self._may(guest, booking, Feature.RESCHEDULE_BOOKING):
                 return self._shown(request, guest, booking, "This meeting cannot be moved any more.", 409)
-            await self._gateway.moving.reschedule(booking.id, given.get("start", ""), None, None)
+            move = partial(self._gateway.moving.reschedule, booking.id, given.get("start", ""), None, None)
+            await self._gateway.audit.call(Feature.RESCHEDULE_BOOKING, move)
         except SlotTaken:
             return await self._week(request, guest, booking, given, TAKEN, 409)
         except OutcomeUnknown:
@@ -100,7 +102,8 @@ class BookedPages:
             reason = (await form(request)).get("reason", [""])[0].strip()[:1000]
             if booking.status in LIVE and not self._may(guest, booking, Feature.CANCEL_BOOKING):
                 return self._shown(request, guest, booking, "This meeting cannot be cancelled any more.", 409)
-            await self._gateway.bookings.cancel(booking.id, reason or None)
+            cancel = partial(self._gateway.bookings.cancel, booking.id, reason or None)
+            await self._gateway.audit.call(Feature.CANCEL_BOOKING, cancel)
         except OutcomeUnknown:
             return self._shown(request, guest, booking, UNSURE, 502)
         except SchedulingError as error:

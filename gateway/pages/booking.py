@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -215,7 +216,8 @@ class BookingPages:
         # Whoever has the link for one meeting asks for the same one each time.
         key = f"link {link.id}" if link.single_use else None
         try:
-            booking = await self._gateway.bookings.create(**arguments, idempotency_key=key)
+            create = partial(self._gateway.bookings.create, **arguments, idempotency_key=key)
+            booking = await self._gateway.audit.call(CREATE.name, create)
         except OutcomeUnknown:
             return await again({}, UNSURE, 502)
         except SchedulingError as error:
