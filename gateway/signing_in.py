@@ -73,7 +73,7 @@ async def provider(gateway: "Gateway", config: ServerConfig, url: str) -> AuthPr
     await gateway.open()
     auth = config.auth
     assert isinstance(auth, OAuthAuth)  # noqa: S101 - for the type checker
-    openid = openid_of(auth, gateway.clock)
+    openid = OpenId(auth, gateway.clock)
     try:
         known = await openid.known()
     except NotConnected as error:
@@ -82,10 +82,6 @@ async def provider(gateway: "Gateway", config: ServerConfig, url: str) -> AuthPr
         error.message = f"Nobody could sign in to the gateway, so it does not start. {error.message}"
         raise
     return SignIn(gateway, auth, openid, known, url, await signing_key(gateway.vault))
-
-
-def openid_of(auth: OAuthAuth, clock: Clock) -> OpenId:
-    return OpenId(auth.identity, auth.client_id, auth.client_secret, auth.groups_claim, clock)
 
 
 async def signing_key(vault: "Vault") -> bytes:

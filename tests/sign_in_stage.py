@@ -17,11 +17,16 @@ import httpx2
 from fastmcp import FastMCP
 from fastmcp.server.dependencies import get_access_token
 from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from gateway.callers import Caller
 from gateway.config import Config, StorageConfig
 from gateway.core import Gateway
+from gateway.pages import signin
 from gateway.server import build_server
-from gateway.server_config import ServerConfig
+from gateway.server_config import OAuthAuth, ServerConfig
 from gateway.serving import http_server, listen
 from gateway.signing_in import provider
 from providers import PROVIDERS
@@ -30,8 +35,24 @@ from tests.postgres import databases
 from tests.world import Clock
 
 ENCRYPTION = base64.urlsafe_b64encode(b"e" * 32).decode()
+KEY = "sgk_a-key-of-somebody"
 CALLBACK = "http://localhost:33418/callback"
 """Where a client waits for its answer; nobody is there."""
+
+
+class Door:
+    """Lets in who is in the group `staff`, and whoever has a key that is in `keys`."""
+
+    def __init__(self) -> None:
+        self.keys = {KEY}
+        self.open = True
+
+    async def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
+        is_staff = self.open and "staff" in claims.get("groups", ())
+        return Caller(f"user:{claims['sub']}@{claims['iss']}") if is_staff else None
+
+    async def by_key(self, token: str) -> Caller | None:
+        return Caller("key:laptop") if token in self.keys else None
 
 
 class House:
@@ -42,14 +63,19 @@ class House:
         self.clock = Clock()
         self.identity = identity
         identity.clock = self.clock
-        self.auth = {
-            "type": "oauth",
-            "issuer": identity.issuer,
-            "client_id": CLIENT,
-            "client_secret": SECRET,
-            "policies": {"staff": {"groups": ["staff"]}},
-            **auth,
-        }
+        self.door = Door()
+        self.auth = (
+            auth
+            if auth.get("type") == "keys"
+            else {
+                "type": "oauth",
+                "issuer": identity.issuer,
+                "client_id": CLIENT,
+                "client_secret": SECRET,
+                "policies": {"staff": {"groups": ["staff"]}},
+                **auth,
+            }
+        )
 
     def gateway(self) -> Gateway:
         home = PROVIDERS["local"]["api"].Config.model_validate({"provider": "local", "time_zone": "Europe/Berlin"})
@@ -71,8 +97,10 @@ class House:
             gateway.connecting.url = url or own
             self.identity.redirect_uris += [f"{url or own}{path}" for path in ("/auth/callback", "/signin/callback")]
             server = build_server(gateway)
-            server.auth = await provider(gateway, gateway.config.server, url or own)
+            if isinstance(gateway.config.server.auth, OAuthAuth):
+                server.auth = await provider(gateway, gateway.config.server, url or own)
             _tells_who(server)
+            _has_pages(server, gateway, self.door)
             http = http_server(server, gateway.config)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(http.serve, [listener])
@@ -88,6 +116,16 @@ def _tells_who(server: FastMCP[Any]) -> None:
         token = get_access_token()
         assert token is not None
         return {"claims": token.claims, "subject": token.subject}
+
+
+def _has_pages(server: FastMCP[Any], gateway: Gateway, door: Door) -> None:
+    async def private(request: Request) -> Response:
+        await gateway.open()
+        caller = await signin.signed_in(gateway, door, request)
+        return PlainTextResponse(caller.name) if caller else signin.to_sign_in(gateway, request)
+
+    for page in (*signin.routes(gateway, door), Route("/private", private)):
+        server.custom_route(page.path, methods=sorted(page.methods or ()))(page.endpoint)
 
 
 class Served:

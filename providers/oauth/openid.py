@@ -5,7 +5,7 @@ https://openid.net/specs/openid-connect-discovery-1_0.html
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import httpx2
@@ -23,6 +23,22 @@ from schemas import NotConnected, ProviderDown
 
 DOCUMENT = "/.well-known/openid-configuration"
 OFFLINE = "offline_access"
+
+
+class Asked(Protocol):
+    """The configuration of signing in. `groups_claim` is what an ID token has the person's groups under."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def client_secret(self) -> SecretStr: ...
+
+    @property
+    def groups_claim(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +64,10 @@ class SignedIn:
 class OpenId:
     """`transport` stands in for the network in tests."""
 
-    def __init__(
-        self,
-        identity: Identity,
-        client_id: str,
-        client_secret: SecretStr,
-        groups_claim: str,
-        clock: Clock,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._identity = identity
-        self._auth = OAuthAuth(type="oauth", client_id=client_id, client_secret=client_secret)
-        self._groups = groups_claim
+    def __init__(self, asked: Asked, clock: Clock, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self._identity = asked.identity
+        self._auth = OAuthAuth(type="oauth", client_id=asked.client_id, client_secret=asked.client_secret)
+        self._groups = asked.groups_claim
         self._clock = clock
         self._wire = Wire(clock, transport)
         self._known: Known | None = None
