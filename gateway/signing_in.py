@@ -124,6 +124,8 @@ class SignIn(OIDCProxy):
             client_storage=VaultStore(gateway.vault, gateway.clock),
             jwt_signing_key=key,
             require_authorization_consent=True,
+            # Its own, but for the picture of another host's: who signs in here is nobody else's business.
+            consent_csp_policy="default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'",
             # Our MCP endpoint is no resource of the provider's, and some refuse to hear of one.
             forward_resource=False,
             extra_authorize_params={**auth.identity.extra, "scope": " ".join(scopes)},

@@ -18,10 +18,11 @@ from fastmcp import Client
 from fastmcp.client.auth import OAuth
 from fastmcp.server.auth import cimd
 from mcp.client.auth import AuthorizationCodeResult
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from gateway.config import ConfigError
-from gateway.server_config import OAuthAuth
+from gateway.server_config import OAuthAuth, ServerConfig
 from gateway.signing_in import REGISTRATIONS, provider, signing_key
 from gateway.vault_store import VaultStore
 from providers.oauth.id_token import Untrue
@@ -294,6 +295,19 @@ async def test_who_declines_at_the_provider_is_not_signed_in_and_the_client_is_t
         assert (answer["error"], answer["state"], answer["iss"]) == ("access_denied", "the-state", f"{at.url}/")
 
 
+async def test_the_page_that_asks_says_who_and_where_to_and_asks_no_other_host(house: House) -> None:
+    async with house.open() as at, Program(at.url) as program, Browser() as browser:
+        await program.registers(client_name="<script>alert(1)</script>")
+        page = await browser.open(program.address())
+        assert isinstance(page, httpx2.Response)
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+        assert "<script>" not in page.text
+        assert CALLBACK in page.text
+        assert page.headers["x-frame-options"] == "DENY"
+        (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]+)"', page.text)
+        assert "http" not in policy
+
+
 async def test_who_declines_on_our_page_never_gets_to_the_provider(house: House) -> None:
     async with house.open() as at, Program(at.url) as program, Browser() as browser:
         await program.registers()
@@ -490,6 +504,13 @@ async def test_a_provider_that_one_must_not_sign_in_at_is_refused_at_the_start(
     house.identity.metadata = metadata
     with pytest.raises(ConfigError, match=r"server\.auth"):
         await _started(house)
+
+
+@pytest.mark.parametrize("wrong", [{"client_secret": "with space"}, {"client_id": ""}, {"client_secret": "é"}])
+def test_a_client_that_cannot_be_is_a_mistake_in_the_file(house: House, wrong: dict[str, Any]) -> None:
+    house.auth |= wrong
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        ServerConfig.model_validate({"auth": house.auth})
 
 
 # What is told
