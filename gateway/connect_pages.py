@@ -6,23 +6,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.callers import calling
 from gateway.connecting import CALLBACK, DOCUMENT, START, TICKET, account_of
 from gateway.core import Gateway
-from gateway.pages.shown import HEADERS, Handler, message
-from schemas import SchedulingError
+from gateway.pages.shown import HEADERS, message, told
+from gateway.pages.signin import to_sign_in, visitor
 
 HOLDER = "connecting"
 """The cookie, one for each account, that tells whether it is the same browser."""
-
-AHEAD = ("sec-purpose", "purpose", "x-moz")
-"""Headers by which a browser says that it only looks ahead."""
 
 
 def routes(gateway: Gateway) -> list[Route]:
     async def start(request: Request) -> Response:
         await gateway.open()
         account, ticket = request.url.path.rpartition("/")[2], request.query_params.get("ticket", "")
-        address, holder, kept_as = await gateway.connecting.start(account, ticket)
+        if (who := await visitor(gateway, request)) is None:
+            return to_sign_in(gateway, request)
+        with calling(who):
+            address, holder, kept_as = await gateway.connecting.start(account, ticket)
         answer = RedirectResponse(address, 302, headers=HEADERS)
         answer.set_cookie(
             f"{HOLDER}-{kept_as}",
@@ -64,17 +65,3 @@ def routes(gateway: Gateway) -> list[Route]:
 def cookie_path(gateway: Gateway) -> str:
     """Where a browser finds these pages, be it below a path of a proxy's."""
     return f"{urlsplit(gateway.connecting.url or '').path}{START}"
-
-
-def told(handler: Handler) -> Handler:
-    """What fails is said on a page. Whoever only looks at a link is told nothing, and uses nothing up."""
-
-    async def handle(request: Request) -> Response:
-        if request.method == "HEAD" or any("prefetch" in request.headers.get(name, "") for name in AHEAD):
-            return Response(status_code=503, headers=HEADERS)
-        try:
-            return await handler(request)
-        except SchedulingError as error:
-            return message("This did not work", error.message, 400)
-
-    return handle

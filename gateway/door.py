@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.auth import AccessToken, AuthProvider, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
 
 from gateway.callers import Caller
 from gateway.keys import PREFIX, Key
-from gateway.server_config import KeysAuth, OAuthAuth
+from gateway.server_config import KeysAuth, NoAuth, OAuthAuth
 from providers.slots import seconds
 from schemas import PolicyDenied
 
@@ -86,6 +86,23 @@ class Door:
         if who is None:
             raise PolicyDenied("No policy of this gateway is for you. Ask whoever runs it to add you to one.")
         return who
+
+
+async def at_door(gateway: "Gateway", url: str) -> AuthProvider | None:
+    """What FastMCP asks who comes in, as configured; from now on the gateway knows its callers.
+
+    Raises: ConfigError or ProviderDown, where nobody could sign in.
+    """
+    auth = gateway.config.server.auth
+    if isinstance(auth, NoAuth):
+        return None
+    gateway.door = door = Door(gateway, auth)
+    keys = KeyVerifier(door) if door.takes_keys else None
+    if isinstance(auth, KeysAuth):
+        return keys
+    from gateway.signing_in import provider
+
+    return await provider(gateway, gateway.config.server, url, keys)
 
 
 class KeyVerifier(TokenVerifier):

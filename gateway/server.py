@@ -7,11 +7,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
+from fastmcp.server.auth import AuthProvider
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway import pages
+from gateway.allowed import OnlyWhatIsAllowed
 from gateway.connect_pages import routes
 from gateway.core import Gateway
 from gateway.pages import app
@@ -41,8 +43,11 @@ before repeating anything.
 """
 
 
-def build_server(gateway: Gateway) -> FastMCP[Any]:
-    """The server over these accounts. It opens them with the first call, and finishes writes before it stops."""
+def build_server(gateway: Gateway, auth: AuthProvider | None = None) -> FastMCP[Any]:
+    """The server over these accounts, for whom `auth` lets in.
+
+    It opens them with the first call, and finishes writes before it stops.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncIterator[dict[str, Any]]:
@@ -58,6 +63,8 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
         version=VERSION,
         lifespan=lifespan,
         tools=list(tools.values()),
+        auth=auth,
+        middleware=[OnlyWhatIsAllowed(gateway)],
         mask_error_details=True,
         on_duplicate="error",
         dereference_schemas=False,  # ours have no references

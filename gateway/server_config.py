@@ -68,7 +68,7 @@ class OAuthAuth(_Guarded):
     keys: bool = False
     provider: str | None = None
     issuer: str | None = None
-    client_id: str = Field(min_length=1)
+    client_id: str
     client_secret: SecretStr
     scopes: tuple[str, ...] = ("openid", "email", "profile")
     groups_claim: str = "groups"
@@ -80,6 +80,14 @@ class OAuthAuth(_Guarded):
         if name is not None and name not in PRESETS:
             raise ValueError(f"must be one of {', '.join(PRESETS)}; for any other give its issuer")
         return name
+
+    @field_validator("client_id", "client_secret")
+    @classmethod
+    def _is_printed(cls, value: str | SecretStr) -> str | SecretStr:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not re.fullmatch(r"[\x21-\x7e]+", text):
+            raise ValueError("is empty, or has a space or another character that none has")
+        return value
 
     @field_validator("issuer")
     @classmethod

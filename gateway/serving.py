@@ -15,6 +15,7 @@ from fastmcp import FastMCP
 from gateway.config import Config, ConfigError
 from gateway.core import DRAIN, Gateway
 from gateway.server import NAME, build_app, build_server
+from gateway.server_config import NoAuth
 from schemas import ProviderDown, SchedulingError
 
 BACKLOG = 2048
@@ -26,14 +27,16 @@ FIRST_SWEEP, SWEEP = 1.0, 60.0
 
 def http(config: Config) -> int:
     """Serve over HTTP. Raises ConfigError where that would let strangers in, ProviderDown where it cannot start."""
-    if reasons := config.server.exposed:
+    if isinstance(config.server.auth, NoAuth) and (reasons := config.server.exposed):
         raise ConfigError(
             [
-                f"{reason}: anyone who reaches it could read and book these calendars, and signing in is not "
-                "built yet. Serve on 127.0.0.1, without public_url"
+                f"{reason}, and nobody has to sign in: anyone who reaches it could read and book these calendars. Set "
+                "server.auth to keys or oauth, or serve on 127.0.0.1 without public_url"
                 for reason in reasons
             ]
         )
+    from gateway.door import at_door  # with the database's library, which no desktop app waits for
+
     _log_to_stderr()
     gateway = Gateway(config)
 
@@ -42,12 +45,13 @@ def http(config: Config) -> int:
         await gateway.open()
         await gateway.audit.start()
         gateway.connecting.url = own_url(config, listener)
+        server = build_server(gateway, await at_door(gateway, gateway.connecting.url))
         host, port = listener.getsockname()[:2]
         _say(f"{NAME} with {_accounts(config)}")
         _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
-            await http_server(build_server(gateway), config).serve(sockets=[listener])
+            await http_server(server, config).serve(sockets=[listener])
             tasks.cancel_scope.cancel()
 
     with listen(config.server.host, config.server.port) as listener:

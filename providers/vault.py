@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -49,10 +49,18 @@ class Vault:
 
         Raises NotConnected if it was encrypted with a key that is not here.
         """
-        wanted = select(vault.c.data).where(*_row(kind, name), self._is_live())
+        value, _ = await self.get_until(kind, name)
+        return value
+
+    async def get_until(self, kind: str, name: str) -> tuple[dict[str, Any] | None, datetime | None]:
+        """What was put there, as `get` has it, and until when it is kept; None for ever."""
+        wanted = select(vault.c.data, vault.c.expires).where(*_row(kind, name), self._is_live())
         async with self._storage.read() as connection:
-            data = await connection.scalar(wanted)
-        return None if data is None else await self._decrypted(kind, name, data)
+            row = (await connection.execute(wanted)).one_or_none()
+        if row is None:
+            return None, None
+        until = None if row.expires is None else datetime.fromtimestamp(row.expires, UTC)
+        return await self._decrypted(kind, name, row.data), until
 
     async def put(self, kind: str, name: str, value: Mapping[str, Any], *, until: datetime | None = None) -> None:
         """Keep a value that is JSON, encrypted with the newest key; with `until`, for so long."""
@@ -77,10 +85,20 @@ class Vault:
             taken = await connection.execute(delete(vault).where(*row, vault.c.data == data))
         return value if taken.rowcount else None
 
-    async def drop(self, kind: str, name: str) -> None:
-        """Forget it, whether or not it can be decrypted."""
+    async def drop(self, kind: str, name: str) -> bool:
+        """Forget it, whether or not it can be decrypted. Of many who do so at once, one is told that it was there."""
+        row = _row(kind, name)
         async with self._storage.write() as connection:
-            await connection.execute(delete(vault).where(*_row(kind, name)))
+            dropped = await connection.execute(delete(vault).where(*row, self._is_live()))
+            if dropped.rowcount == 0:  # what nobody gets any more need not stay either
+                await connection.execute(delete(vault).where(*row))
+        return dropped.rowcount == 1
+
+    async def keep(self, kind: str, name: str, until: datetime) -> None:
+        """Keep what is there, if it is still, until another time."""
+        this = update(vault).where(*_row(kind, name), self._is_live())
+        async with self._storage.write() as connection:
+            await connection.execute(this.values(expires=seconds(until)))
 
     @asynccontextmanager
     async def lease(self, name: str) -> AsyncGenerator[None, None]:

@@ -47,8 +47,8 @@ MAY_IMPORT = {
 # Slow to import and seldom needed: only inside the function that uses it.
 MAY_IMPORT_LATE = {
     "schemas": {"email_validator"},
-    "providers": {"google", "cryptography", "fastmcp", "mcp", "mcp_types", "asyncpg"},
-    "gateway": {"jinja2", "icalendar"},
+    "providers": {"google", "cryptography", "joserfc", "fastmcp", "mcp", "mcp_types", "asyncpg"},
+    "gateway": {"jinja2", "icalendar", "key_value"},
 }
 DRIVERS = {"aiosqlite", "asyncpg"}
 COLD = {"sqlalchemy", "alembic", "tenacity", "tzlocal", "email_validator", "google", "jinja2", "icalendar"} | DRIVERS

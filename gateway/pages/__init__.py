@@ -13,10 +13,12 @@ BOOK, BOOKED = "/book", "/booked"
 
 
 def routes(gateway: "Gateway") -> list[Route]:
+    from gateway.pages import signin
     from gateway.pages.accounts import AccountsPages
     from gateway.pages.booked import BookedPages
     from gateway.pages.booking import BookingPages
     from gateway.pages.shown import ROUTES
 
     pages = (AccountsPages(gateway), BookingPages(gateway), BookedPages(gateway))
-    return [*ROUTES, *(route for page in pages for route in page.routes())]
+    signing_in = signin.routes(gateway, gateway.door) if gateway.door else []
+    return [*ROUTES, *signing_in, *(route for page in pages for route in page.routes())]

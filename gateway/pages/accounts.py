@@ -1,10 +1,11 @@
 """`/accounts`: what is connected, as whom, and what cannot be done there; and the links that guests book by.
 
-On loopback alone, while nobody has to sign in to the gateway itself.
+Each sees what is theirs; where nobody has to sign in, it answers on loopback alone.
 """
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.allowed import must_be_allowed
 from gateway.answers import AccountAnswer
-from gateway.connecting import consent_of
+from gateway.callers import Caller, calling
+from gateway.connecting import consent_of, may_connect
 from gateway.core import Gateway
 from gateway.pages.sessions import begin, may, new, session_of
 from gateway.pages.shown import HEADERS, form, message, render
+from gateway.pages.signin import to_sign_in, visitor
 from gateway.pages.week import MONTHS
 from gateway.server_config import LOOPBACK
 from schemas import SchedulingError
@@ -45,14 +49,38 @@ class AccountsPages:
         return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
 
     async def show(self, request: Request) -> Response:
-        if not _is_here(request):
-            return message("Not from there", "This page answers on the gateway's own machine alone.", 403)
         await self._gateway.open()
+        if isinstance(who := await self._visitor(request), Response):
+            return who
+        with calling(who):
+            return await self._shown(request, who)
+
+    async def disconnect(self, request: Request) -> Response:
+        """Revoke an account's consent, and forget it."""
+        return await self._done(request, self._disconnect)
+
+    async def revoke(self, request: Request) -> Response:
+        """Take back a link; bookings made by it stay."""
+        return await self._done(request, self._revoke)
+
+    async def _visitor(self, request: Request) -> Caller | Response:
+        """Who looks at the page, or why nobody may."""
+        if self._gateway.door is None and request.url.hostname not in LOOPBACK:
+            return message("Not from there", "This page answers on the gateway's own machine alone.", 403)
+        if (who := await visitor(self._gateway, request)) is None:
+            return to_sign_in(self._gateway, request)
+        try:
+            must_be_allowed(self._gateway, who, "list_accounts")
+        except SchedulingError as error:
+            return message("You may not see this", error.message, 403)
+        return who
+
+    async def _shown(self, request: Request, who: Caller) -> Response:
         try:
             session = await session_of(self._gateway, request) or new()
             answers = (await self._gateway.catalog.list_accounts()).accounts
             shown = await asyncio.gather(*(self._account(each) for each in answers))
-            links = [await self._link(each) for each in await self._gateway.links.live()]
+            links = [await self._link(each) for each in await self._links()]
         except SchedulingError as error:
             return message("This did not work", error.message, 503)
         url = f"{self._gateway.connecting.url}{self._gateway.config.server.path}"
@@ -64,41 +92,41 @@ class AccountsPages:
             csrf=session.csrf,
             snippets=snippets(url),
             url=url,
+            signed_in=None if self._gateway.door is None else who.name,
         )
         await begin(self._gateway, request, page, session)
         return page
 
-    async def disconnect(self, request: Request) -> Response:
-        """Revoke an account's consent, and forget it."""
-        if (refusal := await self._refusal(request)) is not None:
-            return refusal
+    async def _done(self, request: Request, what: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Do what a form asks, if a page of ours sent it, for who was shown that."""
+        await self._gateway.open()
+        if isinstance(who := await self._visitor(request), Response):
+            return who
         try:
-            was_told = await self._gateway.connecting.disconnect(request.path_params["name"])
+            session = await session_of(self._gateway, request)
+            if not may(session, await form(request)):
+                return message(*TOO_OLD, 403, BACK)
+            with calling(who):
+                return await what(request)
         except SchedulingError as error:
             return message("This did not work", error.message, 400, BACK)
-        if not was_told:
+
+    async def _disconnect(self, request: Request) -> Response:
+        if not await self._gateway.connecting.disconnect(request.path_params["name"]):
             text = "The consent is forgotten here. The service was not told: remove the app in its settings too."
             return message("Disconnected", text, 200, BACK)
         return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
 
-    async def revoke(self, request: Request) -> Response:
-        """Take back a link; bookings made by it stay."""
-        if (refusal := await self._refusal(request)) is not None:
-            return refusal
-        accounts = {link.id: link.account for link in await self._gateway.links.live()}
-        if await self._gateway.links.revoke(id := request.path_params["id"]):
-            await self._gateway.audit.record("revoke_link", account=accounts.get(id), reference=id)
+    async def _revoke(self, request: Request) -> Response:
+        links = {link.id: link for link in await self._links()}
+        if (link := links.get(request.path_params["id"])) is not None and await self._gateway.links.revoke(link.id):
+            await self._gateway.audit.record("revoke_link", account=link.account, reference=link.id)
         return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
 
-    async def _refusal(self, request: Request) -> Response | None:
-        """Why a form does nothing."""
-        await self._gateway.open()
-        try:
-            session = await session_of(self._gateway, request)
-            is_ours = _is_here(request) and may(session, await form(request))
-        except SchedulingError as error:
-            return message("This did not work", error.message, 400, BACK)
-        return None if is_ours else message(*TOO_OLD, 403, BACK)
+    async def _links(self) -> "list[Link]":
+        """The links that are the caller's to see and to take back."""
+        mine = {each.kept_as for each in self._gateway.accounts.values() if may_connect(each)}
+        return [link for link in await self._gateway.links.live() if link.account in mine]
 
     async def _account(self, answer: AccountAnswer) -> dict[str, Any]:
         provider = self._gateway.accounts[answer.account]
@@ -117,7 +145,7 @@ class AccountsPages:
             "cannot": list(answer.cannot.items()),
             "notes": list(answer.notes.items()),
             "connect_url": link,
-            "can_disconnect": client is not None and await client.is_connected(),
+            "can_disconnect": client is not None and may_connect(provider) and await client.is_connected(),
         }
 
     async def _link(self, link: "Link") -> dict[str, Any]:
@@ -141,10 +169,6 @@ class AccountsPages:
 
     def _when(self, at: datetime | None) -> str | None:
         return None if at is None else f"{at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
-
-
-def _is_here(request: Request) -> bool:
-    return request.url.hostname in LOOPBACK
 
 
 def snippets(url: str) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from schemas import InvalidRequest
+from schemas import InvalidRequest, SchedulingError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -21,6 +21,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 HERE = Path(__file__).parent
 ASSETS = "/pages"
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+AHEAD = ("sec-purpose", "purpose", "x-moz")
+"""Headers by which a browser says that it only looks ahead."""
+
 FORM, FIELDS = 100_000, 200
 """How long a form may be, in bytes and in fields."""
 
@@ -100,6 +103,20 @@ async def form(request: Request) -> dict[str, list[str]]:
         return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=FIELDS, errors="strict")
     except ValueError:
         raise InvalidRequest("The form cannot be read. Go back and send it again.") from None
+
+
+def told(handler: Handler) -> Handler:
+    """What fails is said on a page. Whoever only looks at a link is told nothing, and uses nothing up."""
+
+    async def handle(request: Request) -> Response:
+        if request.method == "HEAD" or any("prefetch" in request.headers.get(name, "") for name in AHEAD):
+            return Response(status_code=503, headers=HEADERS)
+        try:
+            return await handler(request)
+        except SchedulingError as error:
+            return message("This did not work", error.message, 400)
+
+    return handle
 
 
 ROUTES = [Route(f"{ASSETS}/{{digest}}/{{name}}", asset, methods=["GET"])]

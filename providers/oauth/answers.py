@@ -30,14 +30,15 @@ def code_of(answer: Mapping[str, str], server: Server, kept_as: str) -> str:
 
     Raises: InvalidRequest if another one did (RFC 9207), NotConnected if there was no consent.
     """
-    _check_issuer(answer.get("iss"), server)
+    check_issuer(answer.get("iss"), server)
     code = answer.get("code")
     if "error" in answer or not code:
         raise _refusal(answer, server, kept_as)
     return code
 
 
-def _check_issuer(named: str | None, server: Server) -> None:
+def check_issuer(named: str | None, server: Server) -> None:
+    """Raises InvalidRequest for an answer that another server sent (RFC 9207)."""
     # Of a vendor whose endpoints are configured it may not be known how it calls itself.
     if (named is None and not server.names_itself) or server.issuer is None:
         return

@@ -101,7 +101,7 @@ async def discover(target: Target, wire: Wire) -> Found:
     metadata = await _first(OAuthMetadata, places, wire)
     if metadata is None:
         raise NotConnected(f"{host(issuer or url)} does not say how to sign in. Check the account's `url`.")
-    server = _server(metadata, issuer, url)
+    server = described(metadata, issuer, url)
     asked = utils.extract_field_from_www_auth(refusal, "scope") if is_refusal else None
     scopes = _scopes(asked, protected) or target.scopes
     if scopes and "offline_access" in (metadata.scopes_supported or ()) and "offline_access" not in scopes:
@@ -134,7 +134,8 @@ def _check_resource(protected: "ProtectedResourceMetadata", url: str) -> None:
         raise NotConnected(f"Cannot sign in: the metadata of {url} is for another resource, {safe(named)}.")
 
 
-def _server(metadata: "OAuthMetadata", issuer: str | None, url: str) -> Server:
+def described(metadata: "OAuthMetadata", issuer: str | None, url: str) -> Server:
+    """A server by its own metadata, which must be that of `issuer`; `url` is where looking for it began."""
     named = str(metadata.issuer)
     # Where nobody named a server (the specification of 2025-03-26), it is the one that is asked.
     is_it = is_same_issuer(named, issuer) if issuer is not None else _origin(named) == _origin(url)

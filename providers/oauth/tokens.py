@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import httpx2
 from pydantic import Field
@@ -63,30 +64,39 @@ async def granted(wire: Wire, grant: Grant, form: Mapping[str, str], now: dateti
 
     Raises: Refused, ProviderDown or RateLimited.
     """
-    where = host(grant.server.token)
     if grant.resource is not None:
         form = {**form, "resource": grant.resource}
-    signed = grant.client.sign(form)
-    response = await wire.send("POST", grant.server.token, **signed)
-    if not response.is_success:
-        basic = signed["headers"].get("Authorization", "").removeprefix("Basic ")
-        raise _failure(response, where, [grant.client.secret, basic, *(form.get(key) for key in SECRETS)])
-    # What is not needed is not asked for: who refuses an answer has lost the refresh token that was in it.
-    said = body(response)
-    access, refresh, scopes = said.get("access_token"), said.get("refresh_token"), said.get("scope")
-    if not isinstance(access, str) or not _PRINTED.fullmatch(access) or not _is_bearer(said.get("token_type")):
-        raise ProviderDown(f"{where} answered the sign-in with no bearer token. {AGAIN}")
-    life = _life(said.get("expires_in"))
+    said = await exchanged(wire, grant.server, grant.client, form)
+    refresh, scopes, life = said.get("refresh_token"), said.get("scope"), lifetime(said.get("expires_in"))
     # Who does not rotate refresh tokens need not say them again, nor scopes that are those asked for.
     return grant.model_copy(
         update={
-            "access": access,
+            "access": said["access_token"],
             "refresh": refresh if isinstance(refresh, str) and refresh else grant.refresh,
             "renew": None if life is None else now + life - min(AHEAD, life / 10),
             "scopes": tuple(scopes.split()) if isinstance(scopes, str) else grant.scopes,
             "lacking": (),
         }
     )
+
+
+async def exchanged(wire: Wire, server: Server, client: Registered, form: Mapping[str, str]) -> dict[str, Any]:
+    """What the token endpoint answers to a code or a refresh token in `form`: it has an access token, at least.
+
+    Raises: Refused, ProviderDown or RateLimited.
+    """
+    where = host(server.token)
+    signed = client.sign(form)
+    response = await wire.send("POST", server.token, **signed)
+    if not response.is_success:
+        basic = signed["headers"].get("Authorization", "").removeprefix("Basic ")
+        raise _failure(response, where, [client.secret, basic, *(form.get(key) for key in SECRETS)])
+    # What is not needed is not asked for: who refuses an answer has lost the refresh token that was in it.
+    said = body(response)
+    access = said.get("access_token")
+    if not isinstance(access, str) or not _PRINTED.fullmatch(access) or not _is_bearer(said.get("token_type")):
+        raise ProviderDown(f"{where} answered the sign-in with no bearer token. {AGAIN}")
+    return said
 
 
 async def revoke(wire: Wire, grant: Grant) -> bool:
@@ -108,7 +118,7 @@ def _is_bearer(kind: object) -> bool:
     return kind is None or (isinstance(kind, str) and kind.lower() == "bearer")
 
 
-def _life(seconds: object) -> timedelta | None:
+def lifetime(seconds: object) -> timedelta | None:
     """How long a token is good for, where that is said in a way that can be understood."""
     try:
         life = float(str(seconds))
