@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +27,7 @@ from gateway.audit_lines import parsed, seconds
 from gateway.audit_places import Database
 from gateway.callers import Caller, calling
 from gateway.cli import main
-from gateway.config import AuditConfig, BrakesConfig
+from gateway.config import AuditConfig, BrakesConfig, Config, ConfigError, parse_config
 from gateway.core import Gateway
 from gateway.policy import PerSpan
 from gateway.server import VERSION, build_server
@@ -286,7 +287,13 @@ async def test_a_write_of_unknown_outcome_says_so_and_what_it_was_about(tmp_path
         await agent.get_booking(booking_id=booking)
         stage.world.failures.extend([None, *[Lost()] * 20])
         assert await code(agent.cancel_booking(booking_id=booking)) == "outcome_unknown"
-    assert (await book.told())[-1] == ("cancel_booking", ACCOUNT, "outcome_unknown", booking.partition(":")[2])
+        assert (await book.told())[-1] == ("cancel_booking", ACCOUNT, "outcome_unknown", booking.partition(":")[2])
+        stage.world.failures.clear()
+        stage.clock.advance(timedelta(minutes=5))
+        asked = len(stage.world.requests)
+        assert await code(agent.create_booking(**INTRO | {"event_type_id": f"{ACCOUNT}:nothing"})) == "not_found"
+        assert [path for _, path in stage.world.requests[asked:] if "bookings/" in path], "that one was settled first"
+    assert (await book.told())[-1] == ("create_booking", ACCOUNT, "not_found", None)
 
 
 async def test_who_calls_is_named(book: Book, agent: Agent) -> None:
@@ -436,8 +443,11 @@ async def test_calls_at_once_are_numbered_in_the_order_they_are_kept_in(book: Bo
     async with anyio.create_task_group() as tasks:
         for start in starts:
             tasks.start_soon(make, start)
+        for number in range(50):
+            tasks.start_soon(partial(book.gateway.audit.record, "add_key", reference=f"k{number}"))
     lines = await book.lines()
-    assert [line["number"] for line in lines] == list(range(1, len(starts) + 2))
+    assert [line["number"] for line in lines] == list(range(1, len(starts) + 52))
+    assert [line["reference"] for line in lines if line["tool"] == "add_key"] == [f"k{number}" for number in range(50)]
     assert all(after["previous"] == before["hash"] for before, after in pairwise(lines))
     assert {line["outcome"] for line in lines} == {"ok"}
     assert await command("--verify", book=book) == 0
@@ -625,6 +635,18 @@ async def test_with_none_there_is_no_audit(tmp_path: Path) -> None:
         async with stage.gateway.storage.read() as connection:
             assert (await connection.execute(select(audit))).all() == []
     assert stage.gateway.audit.head is None
+
+
+def test_a_place_is_the_database_none_or_a_file_beside_the_configuration(tmp_path: Path) -> None:
+    def configured(to: str) -> str:
+        return parse_config(f"accounts: {{a: {{provider: local}}}}\naudit: {{to: {to}}}", {}, folder=tmp_path).audit.to
+
+    assert configured("database") == Config(accounts={}).audit.to == "database"
+    assert configured("none") == "none"
+    assert configured(IN_FILE) == str(tmp_path / IN_FILE)
+    for wrong in ("who.log", "nowhere", "''"):
+        with pytest.raises(ConfigError, match=r"audit\.to: must be"):
+            configured(wrong)
 
 
 # Processes
