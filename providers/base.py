@@ -15,6 +15,7 @@ import httpx2
 from pydantic import BaseModel, SecretStr
 
 from providers.clock import Clock
+from providers.watch import Watch, unwatched
 from schemas import (
     Booking,
     BookingQuery,
@@ -67,6 +68,7 @@ class Services:
     vault: "Vault"
     auth: httpx2.Auth | None = None
     transport: httpx2.AsyncBaseTransport | None = None
+    watch: Watch = unwatched
 
 
 class Provider:
