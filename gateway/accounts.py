@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
+from gateway import observing
 from gateway.answers import Unavailable
+from gateway.callers import parted
 from providers import Provider
 from schemas import ERRORS, InvalidRequest, NotFound, OutcomeUnknown, ProviderDown, SchedulingError, zone
 
@@ -57,6 +59,7 @@ class Accounts(Mapping[str, Provider]):
     def _used(self, name: str) -> Provider:
         provider = self[name]
         self.used[name] = provider.clock.now()
+        observing.asked(parted(name)[0])
         return provider
 
     async def ask(
@@ -124,7 +127,7 @@ async def _named(provider: Provider, answer: Awaitable[T], unforeseen: type[Sche
         raise
     except Exception as error:
         log.exception("account %s failed in a way nobody foresaw", provider.account)
-        what = f"The gateway failed at this ({type(error).__name__}); its log has more. {advice}"
+        what = f"The gateway failed at this ({type(error).__name__}); {observing.more()}. {advice}"
         raise unforeseen(what, account=provider.account) from error
 
 

@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.connecting import Connecting
 from gateway.listing import Listing
 from gateway.moving import Moving
+from gateway.observing import watch
 from gateway.paging import digest
 from gateway.settling import Settling
 from gateway.writes import Writes
@@ -97,7 +98,7 @@ class Gateway:
             self.moves = Moves(self.storage, self.clock)
             self.links = Links(self.storage, self.clock)
             self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
-            services = Services(self.clock, self.storage, self.vault, transport=self._transport)
+            services = Services(self.clock, self.storage, self.vault, transport=self._transport, watch=watch)
             accounts = {}
             for name, adapter in self.adapters.items():
                 config = self.config.accounts[name]

@@ -7,17 +7,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway import pages
+from gateway import pages, ready
 from gateway.connect_pages import routes
 from gateway.core import Gateway
 from gateway.pages import app
+from gateway.requests import Front
 from gateway.server_config import LOOPBACK, ServerConfig
 from gateway.surface import GatewayTool
 from gateway.tools import TOOLS
+from providers import Clock
 
 NAME = "scheduling-gateway"
 VERSION = version(NAME)
@@ -81,16 +82,17 @@ def build_server(gateway: Gateway) -> FastMCP[Any]:
         """The process answers. Nothing of the accounts."""
         return JSONResponse({"status": "ok", "name": NAME, "version": VERSION})
 
-    for page in (*routes(gateway), *pages.routes(gateway)):
+    for page in (*ready.routes(gateway), *routes(gateway), *pages.routes(gateway)):
         server.custom_route(page.path, methods=sorted(page.methods or ()), include_in_schema=False)(page.endpoint)
     return server
 
 
-def build_app(server: FastMCP[Any], config: ServerConfig) -> Starlette:
+def build_app(server: FastMCP[Any], config: ServerConfig, clock: Clock | None = None) -> Front:
     """The HTTP application: stateless, for clients of both protocol eras, on its own host names alone."""
     hosts = set(LOOPBACK) if config.host in UNSPECIFIED else {config.host, *LOOPBACK}
     if config.public_url and (public := urlsplit(config.public_url).hostname):
         hosts.add(public)
-    return server.http_app(
+    app = server.http_app(
         path=config.path, stateless_http=True, host_origin_protection=True, allowed_hosts=sorted(hosts)
     )
+    return Front(app, config, clock)

@@ -12,8 +12,10 @@ import anyio
 import uvicorn
 from fastmcp import FastMCP
 
+from gateway import logs, telemetry
 from gateway.config import Config, ConfigError
-from gateway.core import DRAIN, Gateway
+from gateway.connections import HEADERS_BYTES, KEEP_ALIVE, LAST, Connection, Server
+from gateway.core import Gateway
 from gateway.server import NAME, build_app, build_server
 from schemas import ProviderDown, SchedulingError
 
@@ -34,8 +36,10 @@ def http(config: Config) -> int:
                 for reason in reasons
             ]
         )
-    _log_to_stderr()
+    logs.start(config)
+    telemetry.start()
     gateway = Gateway(config)
+    server = http_server(build_server(gateway), config)
 
     async def run(listener: socket.socket) -> None:
         # Opened before the first client comes: a database that cannot be used is better known now.
@@ -46,12 +50,15 @@ def http(config: Config) -> int:
         _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
-            await http_server(build_server(gateway), config).serve(sockets=[listener])
+            await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
 
-    with listen(config.server.host, config.server.port) as listener:
-        anyio.run(run, listener)
-    return 0
+    try:
+        with listen(config.server.host, config.server.port) as listener:
+            anyio.run(run, listener)
+    finally:
+        telemetry.stop()
+    return 130 if server.is_interrupted else 0
 
 
 def own_url(config: Config, listener: socket.socket) -> str:
@@ -59,25 +66,29 @@ def own_url(config: Config, listener: socket.socket) -> str:
     return (config.server.public_url or "").rstrip("/") or f"http://localhost:{listener.getsockname()[1]}"
 
 
-def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:
+def http_server(server: FastMCP[Any], config: Config) -> Server:
     """The uvicorn server around `server`, not yet serving."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            build_app(server, config.server),
-            host=config.server.host,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            ws="none",
-            timeout_graceful_shutdown=int(DRAIN),
-        )
+    front = build_app(server, config.server)
+    served = uvicorn.Config(
+        front,
+        host=config.server.host,
+        http=Connection,
+        h11_max_incomplete_event_size=HEADERS_BYTES,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=LAST,
     )
+    return Server(served, front)
 
 
 def stdio(config: Config, *, legacy: bool) -> int:
     """Serve one client over stdin and stdout, in both eras of the protocol or the handshake era alone."""
-    _log_to_stderr()
+    logs.start(config)
+    telemetry.start()
     gateway = Gateway(config)
     server = build_server(gateway)
     _say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
@@ -90,7 +101,10 @@ def stdio(config: Config, *, legacy: bool) -> int:
             await (_legacy_stdio(server) if legacy else _stdio(server))
             tasks.cancel_scope.cancel()
 
-    anyio.run(run)
+    try:
+        anyio.run(run)
+    finally:
+        telemetry.stop()
     return 0
 
 
@@ -100,6 +114,7 @@ async def _sweep(gateway: Gateway) -> None:
         if gateway.is_open:
             try:
                 await gateway.settling.sweep()
+                telemetry.UNSETTLED.set(await gateway.settling.unsettled())
             except SchedulingError:
                 log.exception("the journal could not be swept")
         await anyio.sleep(SWEEP)
@@ -113,11 +128,12 @@ async def _end_on_signal(gateway: Gateway) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             await gateway.close()
+            telemetry.stop()
             os._exit(130 if number == signal.SIGINT else 0)
 
 
 async def _stdio(server: FastMCP[Any]) -> None:
-    await server.run_stdio_async(show_banner=False, log_level="WARNING")
+    await server.run_stdio_async(show_banner=False)
 
 
 async def _legacy_stdio(server: FastMCP[Any]) -> None:
@@ -174,12 +190,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise ProviderDown(
             f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
         ) from None
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def _say(text: str) -> None:

@@ -54,6 +54,16 @@ class Settling:
         await self._gateway.journal.prune(limits.days, limits.rows)
         return settled
 
+    async def unsettled(self) -> int:
+        """Of how many writes it is not known what came of them; those under way are among them."""
+        from sqlalchemy import func, select
+
+        from providers.storage.tables import journal
+
+        rows = select(func.count()).select_from(journal).where(journal.c.outcome.in_(("sent", "unknown")))
+        async with self._gateway.storage.read() as connection:
+            return int(await connection.scalar(rows) or 0)
+
     async def note(self, provider: Provider, booking_id: str) -> str | None:
         """What is not settled of a booking, in words."""
         rows = await self._gateway.journal.open_of(provider.account)

@@ -21,8 +21,11 @@ from mcp.types import Tool as MCPTool
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
+from gateway import observing
 from gateway.accounts import CALLER
+from gateway.callers import caller
 from gateway.core import Gateway
+from gateway.requests import LONGEST, admitted
 from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
 
@@ -102,7 +105,26 @@ class GatewayTool(Tool):
         return super().to_mcp_tool(**({"_meta": meta} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        """The answer, or the failure, as a result. The only place where errors become results."""
+        """The answer, or the failure, as a result, within the limits of its caller and of time."""
+        with observing.calling(self.name) as call:
+            try:
+                with admitted(caller().name), self._gateway.clock.within(LONGEST):
+                    return call.answered(await self._run(arguments))
+            except TimeoutError:
+                # A write goes on to its end all the same, and the journal says what came of it.
+                return call.answered(
+                    failure(self._lost(f"This took longer than {LONGEST:.0f} seconds and was given up."))
+                )
+            except SchedulingError as error:
+                return call.answered(failure(error))
+
+    def _lost(self, what: str) -> SchedulingError:
+        if self._spec.annotations.read_only_hint:
+            return ProviderDown(f"{what} Nothing was changed.")
+        return OutcomeUnknown(f"{what} It may have happened: look before trying again.")
+
+    async def _run(self, arguments: dict[str, Any]) -> ToolResult:
+        """The only place where errors become results."""
         try:
             values = self._validated(arguments)
             if not self._gateway.is_open:
@@ -113,9 +135,7 @@ class GatewayTool(Tool):
             return asking(error, link) or failure(error)
         except Exception as error:
             log.exception("%s failed in a way nobody foresaw", self.name)
-            kind = ProviderDown if self._spec.annotations.read_only_hint else OutcomeUnknown
-            advice = "Nothing was changed." if kind is ProviderDown else "Look before trying again."
-            return failure(kind(f"The gateway failed ({type(error).__name__}); its log has more. {advice}"))
+            return failure(self._lost(f"The gateway failed ({type(error).__name__}); {observing.more()}."))
         # Both by pydantic in one go: FastMCP would walk the answer twice more.
         result = _result(pydantic_core.to_jsonable_python(answer, exclude_none=True))
         if self._spec.app is not None and get_context().client_supports_extension(UI_EXTENSION_ID):
