@@ -17,6 +17,7 @@ from gateway.config import Config, ConfigError
 from gateway.connections import HEADERS_BYTES, KEEP_ALIVE, LAST, Connection, Server
 from gateway.core import Gateway
 from gateway.server import NAME, build_app, build_server
+from providers import Clock
 from schemas import ProviderDown, SchedulingError
 
 BACKLOG = 2048
@@ -66,9 +67,9 @@ def own_url(config: Config, listener: socket.socket) -> str:
     return (config.server.public_url or "").rstrip("/") or f"http://localhost:{listener.getsockname()[1]}"
 
 
-def http_server(server: FastMCP[Any], config: Config) -> Server:
+def http_server(server: FastMCP[Any], config: Config, clock: Clock | None = None) -> Server:
     """The uvicorn server around `server`, not yet serving."""
-    front = build_app(server, config.server)
+    front = build_app(server, config.server, clock)
     served = uvicorn.Config(
         front,
         host=config.server.host,
@@ -82,7 +83,7 @@ def http_server(server: FastMCP[Any], config: Config) -> Server:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=LAST,
     )
-    return Server(served, front)
+    return Server(served, front, clock)
 
 
 def stdio(config: Config, *, legacy: bool) -> int:

@@ -109,12 +109,11 @@ class GatewayTool(Tool):
         with observing.calling(self.name) as call:
             try:
                 with admitted(caller().name), self._gateway.clock.within(LONGEST):
-                    return call.answered(await self._run(arguments))
+                    return call.answered(await self._answered(arguments))
             except TimeoutError:
                 # A write goes on to its end all the same, and the journal says what came of it.
-                return call.answered(
-                    failure(self._lost(f"This took longer than {LONGEST:.0f} seconds and was given up."))
-                )
+                what = f"This took longer than {LONGEST:.0f} seconds and was given up."
+                return call.answered(failure(self._lost(what)))
             except SchedulingError as error:
                 return call.answered(failure(error))
 
@@ -123,7 +122,7 @@ class GatewayTool(Tool):
             return ProviderDown(f"{what} Nothing was changed.")
         return OutcomeUnknown(f"{what} It may have happened: look before trying again.")
 
-    async def _run(self, arguments: dict[str, Any]) -> ToolResult:
+    async def _answered(self, arguments: dict[str, Any]) -> ToolResult:
         """The only place where errors become results."""
         try:
             values = self._validated(arguments)
