@@ -43,6 +43,17 @@ def start(config: Config) -> None:
         logger.setLevel(logging.NOTSET)
 
 
+def say(text: str) -> None:
+    """Tell whoever has started it, whatever the level."""
+    record = logging.LogRecord("gateway", logging.INFO, "", 0, "%s", (text,), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Json):
+            handler.emit(record)
+            return
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 class _Stderr(logging.StreamHandler[TextIO]):
     """Wherever that is by then."""
 

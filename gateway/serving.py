@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from typing import Any
 
 import anyio
@@ -47,8 +46,8 @@ def http(config: Config) -> int:
         await gateway.open()
         gateway.connecting.url = own_url(config, listener)
         host, port = listener.getsockname()[:2]
-        _say(f"{NAME} with {_accounts(config)}")
-        _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
+        logs.say(f"{NAME} with {_accounts(config)}")
+        logs.say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
             await server.serve(sockets=[listener])
@@ -92,7 +91,7 @@ def stdio(config: Config, *, legacy: bool) -> int:
     telemetry.start()
     gateway = Gateway(config)
     server = build_server(gateway)
-    _say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
+    logs.say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
@@ -191,8 +190,3 @@ def listen(host: str, port: int) -> socket.socket:
         raise ProviderDown(
             f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
         ) from None
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

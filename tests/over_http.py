@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,6 @@ def _url(running: "subprocess.Popen[str]", log: Path) -> str:
     with log.open() as said:
         while True:
             line = said.readline()
-            if line.startswith("answers at "):
-                return line.split()[-1].removesuffix("/mcp")
+            if found := re.search(r"answers at (http://\S+?)/mcp\b", line):
+                return found[1]
             assert line or running.poll() is None, log.read_text()
