@@ -15,11 +15,14 @@ from gateway.callers import Caller, calling
 from gateway.config import Config, parse_config
 from gateway.observing import calling as call_of
 from gateway.requests import identified
+from gateway.server import build_server
 from schemas import NotConnected
 from tests import loopback
+from tests.agent import connected
 from tests.emulators import calcom
 from tests.emulators.wire import TOKEN
 from tests.over_http import agent, configured, process
+from tests.stages import STAGES
 from tests.world import Clock, World
 
 pytestmark = pytest.mark.anyio
@@ -122,6 +125,27 @@ async def test_no_secret_and_no_word_of_an_attendee_is_in_the_log_at_any_level(
     assert "answers at" in said
     for secret in (TOKEN, "from-a-client", "t1cket-s3cret", "l1nk-s3cret", "Unspeakable", "nora@"):
         assert secret not in said, secret
+
+
+@pytest.mark.parametrize("kind", ["toy", "calendly via mcp", "google_calendar via mcp"])
+async def test_each_request_to_a_service_is_told_of_whichever_way_it_goes(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.observing")
+    stage = STAGES[kind](kind, tmp_path)
+    async with connected(build_server(stage.gateway)) as client:
+        await client.list_event_types()
+        sent = stage.sent()
+        stage.world.failures.append(httpx2.ReadError("broken"))
+        await client.list_bookings()
+        host = httpx2.URL(stage.gateway.accounts["acme"].address).host  # type: ignore[attr-defined]
+        told: list[dict[str, Any]] = [
+            vars(record)["fields"] for record in caplog.records if record.message.startswith("request")
+        ]
+        assert len(told) >= stage.sent() > sent
+    assert {line["account"] for line in told} == {"acme"}
+    assert {line["host"] for line in told} == {host}
+    assert [line["error"] for line in told if line["status"] is None] == ["ReadError"]
 
 
 # Lines
