@@ -140,6 +140,12 @@ async def test_a_request_that_is_too_long_is_refused(url: str, browser: httpx2.A
     assert "2000 bytes" in answer.json()["error"]
 
 
+async def test_a_request_that_says_it_is_too_long_need_not_be_sent(url: str) -> None:
+    async with await connection(url) as stream:
+        await stream.send(b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2001\r\n\r\n")
+        assert (await whole(stream)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_request_of_just_that_length_is_read_whole(local: LocalStage) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
