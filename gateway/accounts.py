@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from gateway import audited
+from gateway import audited, observing
 from gateway.answers import Unavailable
 from gateway.callers import Caller
 from providers import Provider
@@ -78,6 +78,7 @@ class Accounts(Mapping[str, Provider]):
         provider = self[name]
         self._pool.use(provider)
         audited.used(provider.kept_as)
+        observing.asked(name)
         return provider
 
     async def ask(
@@ -145,7 +146,7 @@ async def _named(provider: Provider, answer: Awaitable[T], unforeseen: type[Sche
         raise
     except Exception as error:
         log.exception("account %s failed in a way nobody foresaw", provider.account)
-        what = f"The gateway failed at this ({type(error).__name__}); its log has more. {advice}"
+        what = f"The gateway failed at this ({type(error).__name__}); {observing.more()}. {advice}"
         raise unforeseen(what, account=provider.account) from error
 
 

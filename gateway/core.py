@@ -22,6 +22,7 @@ from gateway.connecting import Connecting
 from gateway.listing import Listing
 from gateway.looking import Looking
 from gateway.moving import Moving
+from gateway.observing import watch
 from gateway.paging import digest
 from gateway.settling import Settling
 from gateway.writes import Writes
@@ -117,7 +118,7 @@ class Gateway:
             self.keys = Keys(self.storage, self.clock)
             self.links = Links(self.storage, self.clock)
             self.vault = Vault(self.storage, KeyRing(kept.encryption_key, kept.key_file), self.clock)
-            services = Services(self.clock, self.storage, self.vault, transport=self._transport)
+            services = Services(self.clock, self.storage, self.vault, transport=self._transport, watch=watch)
             self.pool = Pool(self.config.accounts, self.adapters, services)
             self.is_open = True
 

@@ -8,18 +8,19 @@ from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from gateway import pages
+from gateway import pages, ready
 from gateway.allowed import OnlyWhatIsAllowed
 from gateway.connect_pages import routes
 from gateway.core import Gateway
 from gateway.pages import app
+from gateway.requests import Front
 from gateway.server_config import LOOPBACK, ServerConfig
 from gateway.surface import GatewayTool
 from gateway.tools import TOOLS
+from providers import Clock
 
 NAME = "scheduling-gateway"
 VERSION = version(NAME)
@@ -88,12 +89,12 @@ def build_server(gateway: Gateway, auth: AuthProvider | None = None) -> FastMCP[
         """The process answers. Nothing of the accounts."""
         return JSONResponse({"status": "ok", "name": NAME, "version": VERSION})
 
-    for page in (*routes(gateway), *pages.routes(gateway)):
+    for page in (*ready.routes(gateway), *routes(gateway), *pages.routes(gateway)):
         server.custom_route(page.path, methods=sorted(page.methods or ()), include_in_schema=False)(page.endpoint)
     return server
 
 
-def build_app(server: FastMCP[Any], config: ServerConfig) -> Starlette:
+def build_app(server: FastMCP[Any], config: ServerConfig, clock: Clock | None = None) -> Front:
     """The HTTP application: stateless, for clients of both protocol eras, on its own host names alone."""
     hosts = set(LOOPBACK) if config.host in UNSPECIFIED else {config.host, *LOOPBACK}
     origins = []
@@ -101,10 +102,11 @@ def build_app(server: FastMCP[Any], config: ServerConfig) -> Starlette:
         hosts.add(public.hostname)
         # Our own pages, though a proxy that ends TLS asks over http.
         origins.append(f"{public.scheme}://{public.netloc}")
-    return server.http_app(
+    app = server.http_app(
         path=config.path,
         stateless_http=True,
         host_origin_protection=True,
         allowed_hosts=sorted(hosts),
         allowed_origins=origins,
     )
+    return Front(app, config, clock)

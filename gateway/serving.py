@@ -5,17 +5,19 @@ import logging
 import os
 import signal
 import socket
-import sys
 from typing import Any
 
 import anyio
 import uvicorn
 from fastmcp import FastMCP
 
+from gateway import logs, telemetry
 from gateway.config import Config, ConfigError
-from gateway.core import DRAIN, Gateway
+from gateway.connections import HEADERS_BYTES, KEEP_ALIVE, LAST, Connection, Server
+from gateway.core import Gateway
 from gateway.server import NAME, build_app, build_server
 from gateway.server_config import NoAuth
+from providers import Clock
 from schemas import ProviderDown, SchedulingError
 
 BACKLOG = 2048
@@ -37,26 +39,31 @@ def http(config: Config) -> int:
         )
     from gateway.door import at_door  # with the database's library, which no desktop app waits for
 
-    _log_to_stderr()
+    logs.start(config)
+    telemetry.start()
     gateway = Gateway(config)
 
-    async def run(listener: socket.socket) -> None:
+    async def run(listener: socket.socket) -> int:
         # Opened before the first client comes: a database that cannot be used is better known now.
         await gateway.open()
         await gateway.audit.start()
         gateway.connecting.url = own_url(config, listener)
-        server = build_server(gateway, await at_door(gateway, gateway.connecting.url))
+        auth = await at_door(gateway, gateway.connecting.url)
+        server = http_server(build_server(gateway, auth), config)
         host, port = listener.getsockname()[:2]
-        _say(f"{NAME} with {_accounts(config)}")
-        _say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
+        logs.say(f"{NAME} with {_accounts(config)}")
+        logs.say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
-            await http_server(server, config).serve(sockets=[listener])
+            await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
+        return 130 if server.is_interrupted else 0
 
-    with listen(config.server.host, config.server.port) as listener:
-        anyio.run(run, listener)
-    return 0
+    try:
+        with listen(config.server.host, config.server.port) as listener:
+            return anyio.run(run, listener)
+    finally:
+        telemetry.stop()
 
 
 def own_url(config: Config, listener: socket.socket) -> str:
@@ -64,28 +71,32 @@ def own_url(config: Config, listener: socket.socket) -> str:
     return (config.server.public_url or "").rstrip("/") or f"http://localhost:{listener.getsockname()[1]}"
 
 
-def http_server(server: FastMCP[Any], config: Config) -> uvicorn.Server:
+def http_server(server: FastMCP[Any], config: Config, clock: Clock | None = None) -> Server:
     """The uvicorn server around `server`, not yet serving."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            build_app(server, config.server),
-            host=config.server.host,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            ws="none",
-            timeout_graceful_shutdown=int(DRAIN),
-        )
+    front = build_app(server, config.server, clock)
+    served = uvicorn.Config(
+        front,
+        host=config.server.host,
+        http=Connection,
+        h11_max_incomplete_event_size=HEADERS_BYTES,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=LAST,
     )
+    return Server(served, front, clock)
 
 
 def stdio(config: Config, *, legacy: bool) -> int:
     """Serve one client over stdin and stdout, in both eras of the protocol or the handshake era alone."""
-    _log_to_stderr()
+    logs.start(config)
+    telemetry.start()
     gateway = Gateway(config)
     server = build_server(gateway)
-    _say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
+    logs.say(f"{NAME} with {_accounts(config)} waits for an MCP client on stdin. Stop with Ctrl-C.")
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
@@ -95,7 +106,10 @@ def stdio(config: Config, *, legacy: bool) -> int:
             await (_legacy_stdio(server) if legacy else _stdio(server))
             tasks.cancel_scope.cancel()
 
-    anyio.run(run)
+    try:
+        anyio.run(run)
+    finally:
+        telemetry.stop()
     return 0
 
 
@@ -107,6 +121,8 @@ async def _sweep(gateway: Gateway) -> None:
         try:
             await gateway.open()
             await gateway.settling.sweep()
+            await gateway.pool.tidy()
+            telemetry.UNSETTLED.set(await gateway.settling.unsettled())
         except SchedulingError:
             log.exception("the journal could not be swept")
         await anyio.sleep(SWEEP)
@@ -120,11 +136,12 @@ async def _end_on_signal(gateway: Gateway) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             await gateway.close()
+            telemetry.stop()
             os._exit(130 if number == signal.SIGINT else 0)
 
 
 async def _stdio(server: FastMCP[Any]) -> None:
-    await server.run_stdio_async(show_banner=False, log_level="WARNING")
+    await server.run_stdio_async(show_banner=False)
 
 
 async def _legacy_stdio(server: FastMCP[Any]) -> None:
@@ -181,14 +198,3 @@ def listen(host: str, port: int) -> socket.socket:
         raise ProviderDown(
             f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one with --port."
         ) from None
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -61,6 +61,16 @@ class Settling:
         """Settle early what is left of an account, which may work again now."""
         await self._settle(await self._gateway.journal.unsettled(provider.kept_as, early=True))
 
+    async def unsettled(self) -> int:
+        """Of how many writes it is not known what came of them; those under way are among them."""
+        from sqlalchemy import func, select
+
+        from providers.storage.tables import journal
+
+        rows = select(func.count()).select_from(journal).where(journal.c.outcome.in_(("sent", "unknown")))
+        async with self._gateway.storage.read() as connection:
+            return int(await connection.scalar(rows) or 0)
+
     async def note(self, provider: Provider, booking_id: str) -> str | None:
         """What is not settled of a booking, in words."""
         of_it = await self._changes(provider, booking_id)

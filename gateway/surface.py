@@ -21,11 +21,13 @@ from mcp.types import Tool as MCPTool
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationError, create_model
 
+from gateway import observing
 from gateway.allowed import calls, must_be_allowed
 from gateway.audit import Told
 from gateway.callers import Caller, calling
 from gateway.core import Gateway
-from schemas import InvalidRequest, NotConnected, OutcomeUnknown, PolicyDenied, ProviderDown, SchedulingError
+from gateway.requests import LONGEST, admitted, request_id
+from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
 
 log = logging.getLogger(__name__)
@@ -104,16 +106,29 @@ class GatewayTool(Tool):
         return super().to_mcp_tool(**({"_meta": meta} | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
-        """The answer, or the failure, as a result; written down before, if the audit keeps such calls."""
-        try:
-            who = calls(self._gateway)
-        except PolicyDenied as error:
-            return failure(error)
+        """The answer, or the failure, as a result, within the limits of its caller and of time; written down before, if
+        the audit keeps such calls."""
         is_read = bool(self._spec.annotations.read_only_hint)
-        with calling(who):
-            return await self._gateway.audit.call(
-                self.name, partial(self._answer, arguments, who), told, is_read=is_read
-            )
+        with observing.calling(self.name) as call:
+            try:
+                who = calls(self._gateway)
+                with calling(who), admitted(who.name), self._gateway.clock.within(LONGEST):
+                    answer = partial(self._answer, arguments, who)
+                    made = await self._gateway.audit.call(
+                        self.name, answer, told, is_read=is_read, request=request_id()
+                    )
+                    return call.answered(made)
+            except TimeoutError:
+                # A write goes on to its end all the same, and the journal says what came of it.
+                what = f"This took longer than {LONGEST:.0f} seconds and was given up."
+                return call.answered(failure(self._lost(what)))
+            except SchedulingError as error:
+                return call.answered(failure(error))
+
+    def _lost(self, what: str) -> SchedulingError:
+        if self._spec.annotations.read_only_hint:
+            return ProviderDown(f"{what} Nothing was changed.")
+        return OutcomeUnknown(f"{what} It may have happened: look before trying again.")
 
     async def _answer(self, arguments: dict[str, Any], who: Caller) -> ToolResult:
         """The only place where errors become results."""
@@ -128,9 +143,7 @@ class GatewayTool(Tool):
             return asking(error, link) or failure(error)
         except Exception as error:
             log.exception("%s failed in a way nobody foresaw", self.name)
-            kind = ProviderDown if self._spec.annotations.read_only_hint else OutcomeUnknown
-            advice = "Nothing was changed." if kind is ProviderDown else "Look before trying again."
-            return failure(kind(f"The gateway failed ({type(error).__name__}); its log has more. {advice}"))
+            return failure(self._lost(f"The gateway failed ({type(error).__name__}); {observing.more()}."))
         # Both by pydantic in one go: FastMCP would walk the answer twice more.
         result = _result(pydantic_core.to_jsonable_python(answer, exclude_none=True))
         if self._spec.app is not None and get_context().client_supports_extension(UI_EXTENSION_ID):

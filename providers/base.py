@@ -15,6 +15,7 @@ import httpx2
 from pydantic import BaseModel, SecretStr
 
 from providers.clock import Clock
+from providers.watch import Watch, unwatched
 from schemas import (
     Booking,
     BookingQuery,
@@ -73,6 +74,7 @@ class Services:
     auth: httpx2.Auth | None = None
     transport: httpx2.AsyncBaseTransport | None = None
     kept_as: str | None = None
+    watch: Watch = unwatched
 
 
 class Provider:

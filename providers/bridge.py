@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx2
 
+from providers.watch import NOBODY, Watched
+
 KEPT_HEADERS = ("content-type", "mcp-session-id")
 # They were of the answer as it came, not of what it says.
 ENVELOPE = ("content-length", "content-encoding", "transfer-encoding")
@@ -35,8 +37,9 @@ class Bridge(httpx2.AsyncBaseTransport):
     """Sends what the MCP client sends through `http`, and notes how it fared. Never raises: an exception here would end
     the connection for every other call on it."""
 
-    def __init__(self, http: httpx2.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient, watched: Watched = NOBODY) -> None:
         self._http = http
+        self._watched = watched
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
@@ -57,12 +60,14 @@ class Bridge(httpx2.AsyncBaseTransport):
     async def _sent(self, request: httpx2.Request) -> httpx2.Response:
         headers = {name: value for name, value in request.headers.items() if name not in OWN_HEADERS}
         sent = self._http.stream(request.method, request.url, headers=headers, content=await request.aread())
-        async with sent as answer:
-            told = {name: value for name, value in answer.headers.items() if name not in ENVELOPE}
-            if answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
-                content, told["content-type"] = await _message(answer), "application/json"
-            else:
-                content = await answer.aread()
+        with self._watched(request.method, request.url.host) as exchange:
+            async with sent as answer:
+                exchange.answered(answer)
+                told = {name: value for name, value in answer.headers.items() if name not in ENVELOPE}
+                if answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
+                    content, told["content-type"] = await _message(answer), "application/json"
+                else:
+                    content = await answer.aread()
         return httpx2.Response(answer.status_code, headers=told, content=content, request=answer.request)
 
 

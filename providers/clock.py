@@ -1,5 +1,6 @@
 """Time, handed in rather than looked up, so that tests decide what it is."""
 
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -15,6 +16,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait that long."""
 
+    def within(self, seconds: float) -> AbstractContextManager[object]:
+        """What is waited for in there takes no longer. Raises TimeoutError."""
+
 
 class SystemClock:
     def now(self) -> datetime:
@@ -22,6 +26,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    def within(self, seconds: float) -> AbstractContextManager[object]:
+        return anyio.fail_after(seconds)
 
 
 def machine_zone() -> str:

@@ -7,6 +7,7 @@ service share the mapping, the retries, the pace and the names of failures.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import httpx2
@@ -38,7 +39,7 @@ class HostedProvider(RestProvider):
 
     def __init__(self, account: str, config: AccountConfig, services: Services) -> None:
         super().__init__(account, config, services)
-        self._upstream = Upstream(self.address, self._http)
+        self._upstream = Upstream(self.address, self._http, partial(services.watch, account))
 
     @property
     def address(self) -> str:

@@ -47,6 +47,8 @@ KEEPING = (
 # As many of the last tokens are known as may be under way at once while one takes another's place.
 TOKENS = 4
 TIMEOUT = httpx2.Timeout(10, read=30)
+# An answer that comes byte by byte is within those for ever. With it whatever signing in takes.
+LONGEST_ANSWER = 90.0
 
 # The request cannot have reached the service.
 UNSENT = (
@@ -209,11 +211,12 @@ class RestProvider(Provider):
             raise self._failure(RateLimited, "takes no more requests for now", retry_after=wait)
         self._pace.took()
         try:
-            response = await self._exchange(method, path, **request)
+            with self.clock.within(LONGEST_ANSWER):
+                response = await self._exchange(method, path, **request)
         except UNSENT as error:
             where = f"could not be reached at {self.address} ({getattr(error, 'why', type(error).__name__)})"
             raise self._failure(ProviderDown, where) from None
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise self._failure(lost, f"did not answer ({type(error).__name__})") from None
         if method == "GET":  # a write may have limits of its own under the same names
             self._pace.learn(response.headers)
@@ -233,7 +236,10 @@ class RestProvider(Provider):
 
     async def _exchange(self, method: str, path: str, **request: Any) -> httpx2.Response:
         """One request and its answer, whatever it says. Raises httpx2.HTTPError if there is none."""
-        return await self._http.request(method, path, **request)
+        with self.services.watch(self.account, method, self._http.base_url.join(path).host) as exchange:
+            response = await self._http.request(method, path, **request)
+            exchange.answered(response)
+        return response
 
     def mapped(self, into: Callable[[Any], T], raw: Any, lost: type[SchedulingError] = ProviderDown) -> T:
         """What an answer says. Raises `lost` if it cannot be read."""

@@ -16,6 +16,7 @@ import anyio
 import httpx2
 
 from providers.bridge import ENVELOPE, TRIP, Bridge, Trip, object_of
+from providers.watch import NOBODY, Watched
 
 # When an answer is given up that never comes though HTTP went well; the HTTP client's own limits come first.
 LONGEST = 60.0
@@ -92,9 +93,9 @@ class _Connection:
 class Upstream:
     """One server. `http` signs in, and has the limits of time."""
 
-    def __init__(self, url: str, http: httpx2.AsyncClient) -> None:
+    def __init__(self, url: str, http: httpx2.AsyncClient, watched: Watched = NOBODY) -> None:
         self._url = url
-        self._bridge = Bridge(http)
+        self._bridge = Bridge(http, watched)
         self._connection: _Connection | None = None
         self._connecting = anyio.Lock()
         self._failed: httpx2.Response | NotSent | None = None

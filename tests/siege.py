@@ -49,9 +49,6 @@ MARKUP = re.compile(re.escape(MARK.encode()) + rb"|<script>alert")
 NO_MESSAGE = re.compile(
     rb'"message":"Validation error: \d+ validation errors? for union\[JSONRPC(?:[^"\\]|\\.)*"', re.DOTALL
 )
-HUNG_UP = re.compile(
-    r"ERROR (?:uvicorn\.error|mcp)\S*: [^\n]*\nTraceback[^\n]*(?:\n.*)+?\nstarlette\.requests\.ClientDisconnect\n"
-)
 EVENT_TYPES = [
     {"slug": "intro", "title": "Intro call", "duration_minutes": 30},
     {
@@ -91,7 +88,7 @@ class Siege:
             async with anyio.create_task_group() as tasks:
                 for case in cases:
                     tasks.start_soon(self._one, hostile, case, wrong)
-            new = HUNG_UP.sub("", self.process.log[logged:])
+            new = self.process.log[logged:]
             if "Traceback" in new or "ERROR" in new or any(secret in new.encode() for secret in self.secrets):
                 numbers_said = ", ".join(str(case.number) for case in cases)
                 wrong.append(f"logged at one of {numbers_said} (seed {hostile.seed}), or just before:\n{new[-6_000:]}")
@@ -291,7 +288,8 @@ async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) 
         csrf = re.search(r'name="csrf" value="([^"]+)"', (await browser.get(f"{process.url}/accounts")).text)
         assert csrf is not None
         cookies = [f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar]
-    routes = [getattr(route, "path", "/") for route in build_app(build_server(Gateway(config)), config.server).routes]
+    app: Any = build_app(build_server(Gateway(config)), config.server)._app
+    routes = [getattr(route, "path", "/") for route in app.routes]
     return Target(
         f"127.0.0.1:{process.port}",
         tools,

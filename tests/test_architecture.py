@@ -38,6 +38,8 @@ SERVING = {
     "platformdirs",
     "cyclopts",
     "rich",
+    "h11",
+    "opentelemetry",
 }
 MAY_IMPORT = {
     "schemas": {"schemas", "pydantic", "pydantic_core"},
@@ -70,7 +72,7 @@ SHARED = {
         "pace",
         "places",
     ),
-    *("rest", "slots", "storage", "upstream", "vault"),
+    *("rest", "slots", "storage", "upstream", "vault", "watch"),
 }
 
 REGISTERED = [PROVIDERS[name][via] for name in PROVIDERS for via in PROVIDERS[name]]

@@ -17,6 +17,7 @@ World
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +44,7 @@ class Clock:
         self._now = now.astimezone(UTC)
         self.waits: list[float] = []
         self.waited = anyio.Event()
+        self._limits: list[tuple[float, anyio.CancelScope]] = []
 
     def now(self) -> datetime:
         return self._now
@@ -54,6 +56,25 @@ class Clock:
 
     def advance(self, by: timedelta) -> None:
         self._now += by
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """As long as it takes, unless a test says that the time has run out."""
+        with anyio.CancelScope() as scope:
+            self._limits.append((seconds, scope))
+            try:
+                yield
+            finally:
+                self._limits.remove((seconds, scope))
+        if scope.cancelled_caught:
+            raise TimeoutError
+
+    def run_out(self, seconds: float) -> int:
+        """Whatever has that many seconds has had them; how much that was."""
+        out = [scope for limit, scope in self._limits if limit == seconds]
+        for scope in out:
+            scope.cancel()
+        return len(out)
 
 
 @dataclass(frozen=True)
