@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 from typing import Any
 
 import anyio
@@ -24,7 +25,8 @@ BACKLOG = 2048
 log = logging.getLogger(__name__)
 
 FIRST_SWEEP, SWEEP = 1.0, 60.0
-"""When, and how often it is looked for writes that nobody saw the end of, in seconds."""
+"""How long after an app has started us, and how often, it is looked for writes that nobody saw the end of, in seconds:
+the app has its list of tools before."""
 
 
 def http(config: Config) -> int:
@@ -102,7 +104,7 @@ def stdio(config: Config, *, legacy: bool) -> int:
         async with anyio.create_task_group() as tasks:
             if os.name == "posix":  # elsewhere asyncio has no such receiver, and Ctrl-C ends the process by itself
                 tasks.start_soon(_end_on_signal, gateway)
-            tasks.start_soon(_sweep, gateway)
+            tasks.start_soon(partial(_sweep, gateway, first=FIRST_SWEEP))
             await (_legacy_stdio(server) if legacy else _stdio(server))
             tasks.cancel_scope.cancel()
 
@@ -113,9 +115,9 @@ def stdio(config: Config, *, legacy: bool) -> int:
     return 0
 
 
-async def _sweep(gateway: Gateway) -> None:
+async def _sweep(gateway: Gateway, *, first: float = 0.0) -> None:
     """Settle what a process before this one, or another one, has left; at the start and from then on."""
-    await anyio.sleep(FIRST_SWEEP)
+    await anyio.sleep(first)
     while True:
         gateway.audit.say_head_hourly()
         try:

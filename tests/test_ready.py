@@ -9,9 +9,10 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.door import at_door
+from gateway.policy import Policy
 from gateway.ready import PATIENCE
 from gateway.server import build_app, build_server
 from gateway.server_config import KeysAuth, ServerConfig
@@ -44,7 +45,7 @@ async def test_it_tells_the_state_of_each_account_without_asking_its_service(off
     await office.gateway.open()
     told = await asked(office.url)
     accounts = {"work": "needs_connection", "home": "configured"}
-    assert told == (200, {"storage": "ok", "draining": False, "accounts": accounts})
+    assert told == (200, {"storage": "ok", "audit": "ok", "draining": False, "accounts": accounts})
     assert (office.world.requests, office.consent.asked) == ([], [])
 
 
@@ -93,19 +94,21 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
     assert (status, told["storage"]) == (503, "failing")
 
 
-@pytest.mark.parametrize(("token", "is_told"), [(None, False), ("wrong", False), ("right", True)])
-async def test_where_one_has_to_sign_in_the_accounts_are_told_to_who_has(
-    local: LocalStage, token: str | None, is_told: bool
+@pytest.mark.parametrize(("who", "told"), [(None, None), ("nobody", None), ("barred", {}), ("good", ["acme"])])
+async def test_where_one_has_to_sign_in_the_accounts_are_told_to_who_may_use_them(
+    local: LocalStage, who: str | None, told: list[str] | None
 ) -> None:
     await local.gateway.open()
-    settings = ServerConfig(auth=KeysAuth(type="keys"))
+    barred = Policy(accounts=())
+    settings = ServerConfig(auth=KeysAuth(type="keys", policies={"barred": barred, "good": Policy()}))
     local.gateway.config = local.gateway.config.model_copy(update={"server": settings})
-    server = build_server(local.gateway)
-    server.auth = StaticTokenVerifier({"right": {"client_id": "one", "scopes": []}})
+    keys = {name: await local.gateway.keys.add(name, name, None) for name in ("barred", "good")}
+    server = build_server(local.gateway, await at_door(local.gateway, "http://localhost"))
     transport = httpx2.ASGITransport(build_app(server, settings))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        answer = await client.get("/ready", headers={"Authorization": f"Bearer {token}"} if token else {})
-    assert (answer.status_code, "accounts" in answer.json()) == (200, is_told)
+        answer = await client.get("/ready", headers={"Authorization": f"Bearer {keys.get(who, who)}"} if who else {})
+    accounts = answer.json().get("accounts")
+    assert (answer.status_code, accounts and list(accounts)) == (200, told)
 
 
 async def test_over_stdio_a_stop_refuses_nothing(local: LocalStage) -> None:
@@ -148,7 +151,7 @@ async def test_told_to_stop_it_says_so_takes_nothing_new_and_finishes_what_it_ha
                     await anyio.lowlevel.checkpoint()
                 assert told == (
                     503,
-                    {"storage": "ok", "draining": True, "accounts": {"team": "configured"}},
+                    {"storage": "ok", "audit": "ok", "draining": True, "accounts": {"team": "configured"}},
                 )
                 async with agent(url) as late:
                     with pytest.raises(ProviderDown, match="being stopped"):
