@@ -182,6 +182,12 @@ def parse_config(text: str, environ: Mapping[str, str], *, folder: Path) -> Conf
         config = Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         mistakes += problems(error, values)
+    else:
+        for name, policy in getattr(config.server.auth, "policies", {}).items():
+            if unknown := set(policy.accounts or ()) - set(config.accounts):
+                mistakes.append(
+                    f"server.auth.policies.{name}.accounts: there is no account {' or '.join(sorted(unknown))}"
+                )
     if mistakes:
         raise ConfigError(_one_each(mistakes))
     return config

@@ -34,11 +34,13 @@ async def _journal(config: Config, most: int, unsettled: bool) -> int:
     if not rows:
         console.print("Every write is settled." if unsettled else "No write was made yet.")
         return 0
-    table = Table("When (UTC)", "Account", "Tool", "Outcome", "What it made", "Error", "Id")
+    table = Table("When (UTC)", "Caller", "Account", "Tool", "Outcome", "What it made", "Error", "Id")
     for row in rows:
         when = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M:%S")
         tool = f"  {row.tool}" if row.parent else row.tool
         made = escape(row.reference or "")
-        table.add_row(when, row.account, tool, OUTCOMES[row.outcome], made, row.error or "", row.id[:8])
+        table.add_row(
+            when, escape(row.caller), row.account, tool, OUTCOMES[row.outcome], made, row.error or "", row.id[:8]
+        )
     console.print(table)
     return 1 if any(row.outcome == "unknown" for row in rows) else 0

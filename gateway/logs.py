@@ -12,6 +12,7 @@ from gateway import observing
 from gateway.callers import caller
 from gateway.config import Config
 from gateway.requests import request_id
+from providers.base import secrets_in
 from schemas.text import shown
 
 OURS = ("gateway", "providers", "schemas", "uvicorn")
@@ -28,7 +29,8 @@ _SIGN_IN = re.compile(r"\b(Bearer|Basic)(\s+|%20)[\w.~+/=%-]{6,}", re.IGNORECASE
 def start(config: Config) -> None:
     """Log as configured, from now on."""
     handler = _Stderr()
-    hidden = [secret for account in config.accounts.values() for secret in account.secrets()]
+    told = [*secrets_in(config), *secrets_in(config.storage.password)]
+    hidden = [part for secret in told for part in (secret, *secret.split(","))]  # some are several keys
     handler.setFormatter((_Json if config.server.log.format == "json" else _Text)(hidden))
     level = logging.getLevelNamesMapping()[config.server.log.level.upper()]
     root = logging.getLogger()

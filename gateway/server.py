@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway import pages, ready
-from gateway.allowed import OnlyWhatIsAllowed
 from gateway.connect_pages import routes
 from gateway.core import Gateway
+from gateway.listed import OnlyWhatIsAllowed
 from gateway.pages import app
 from gateway.requests import Front
 from gateway.server_config import LOOPBACK, ServerConfig

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
@@ -160,6 +161,15 @@ class ServerConfig(Model):
         if url is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
             raise ValueError("is written like https://sched.example.com")
         return url
+
+    @model_validator(mode="after")
+    def _is_found_by_browsers(self) -> "ServerConfig":
+        if isinstance(self.auth, OAuthAuth):
+            if self.public_url is None and self.host not in LOOPBACK:
+                raise ValueError("public_url: people are sent there to sign in, so with `type: oauth` say which")
+            if (self.public_url or "").startswith("http://") and urlsplit(self.public_url).hostname not in LOOPBACK:
+                raise ValueError("public_url: must be https, or who signs in could be overheard")
+        return self
 
     @property
     def exposed(self) -> list[str]:

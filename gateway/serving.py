@@ -54,7 +54,8 @@ def http(config: Config) -> int:
         server = http_server(build_server(gateway, auth), config)
         host, port = listener.getsockname()[:2]
         logs.say(f"{NAME} with {_accounts(config)}")
-        logs.say(ready(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.server.path}"))
+        own = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        logs.say(ready(f"{(config.server.public_url or own).rstrip('/')}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
             await server.serve(sockets=[listener])

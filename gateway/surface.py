@@ -27,6 +27,7 @@ from gateway.audit import Told
 from gateway.callers import Caller, calling
 from gateway.core import Gateway
 from gateway.requests import LONGEST, admitted, request_id
+from providers import Provider
 from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
 
@@ -91,13 +92,22 @@ class GatewayTool(Tool):
         tool = cls(
             name=spec.name,
             title=spec.title,
-            description=inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, gateway),
+            description=_described(spec, gateway.adapters),
             parameters=spec.input_schema,
             output_schema=spec.output_schema,
             annotations=spec.annotations,
         )
         tool._spec, tool._gateway = spec, gateway
         return tool
+
+    def seen_by(self, who: Caller) -> "GatewayTool":
+        """As it is described to a caller: what is said of accounts that are not theirs is left out."""
+        if who.policy.accounts is None:
+            return self
+        mine = {name: each for name, each in self._gateway.adapters.items() if who.policy.may_use(name)}
+        seen = self.model_copy(update={"description": _described(self._spec, mine)})
+        seen._spec, seen._gateway = self._spec, self._gateway
+        return seen
 
     def to_mcp_tool(self, **overrides: Any) -> MCPTool:
         """As FastMCP does, without its bookkeeping in `_meta`: a model has to read it."""
@@ -260,10 +270,14 @@ def _absent(default: Any) -> Callable[[Any], Any]:
     return lambda value: default if value is None or value == "" else value
 
 
-def _notes(operation: str, gateway: Gateway) -> str:
-    """What the configured accounts cannot do here, or do with a reservation."""
+def _described(spec: Spec, adapters: Mapping[str, type[Provider]]) -> str:
+    return inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, adapters)
+
+
+def _notes(operation: str, adapters: Mapping[str, type[Provider]]) -> str:
+    """What these accounts cannot do here, or do with a reservation."""
     lines: dict[str, list[str]] = {}
-    for account, adapter in gateway.adapters.items():
+    for account, adapter in adapters.items():
         for said, word in ((adapter.gaps, "cannot"), (adapter.caveats, "note")):
             for each, text in said.items():
                 if each.operation == operation and (each == operation or operation not in adapter.gaps):

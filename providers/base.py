@@ -58,7 +58,7 @@ class AccountConfig(Model):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value in here, so that none is ever shown."""
-        return tuple(_secrets(self))
+        return tuple(secrets_in(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +205,16 @@ class Provider:
         raise NotImplementedError
 
 
-def _secrets(value: object) -> Iterator[str]:
+def secrets_in(value: object) -> Iterator[str]:
+    """Every secret value of a configuration, or of a part of one."""
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _secrets(getattr(value, name))
+            yield from secrets_in(getattr(value, name))
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _secrets(item)
+            yield from secrets_in(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _secrets(item)
+            yield from secrets_in(item)
