@@ -38,9 +38,7 @@ async def _journal(config: Config, most: int, unsettled: bool) -> int:
     for row in rows:
         when = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M:%S")
         tool = f"  {row.tool}" if row.parent else row.tool
-        made = escape(row.reference or "")
-        table.add_row(
-            when, escape(row.caller), row.account, tool, OUTCOMES[row.outcome], made, row.error or "", row.id[:8]
-        )
+        made, error = escape(row.reference or ""), row.error or ""
+        table.add_row(when, escape(row.caller), row.account, tool, OUTCOMES[row.outcome], made, error, row.id[:8])
     console.print(table)
     return 1 if any(row.outcome == "unknown" for row in rows) else 0

@@ -1,5 +1,6 @@
 """The MCP server: the tools, what a model is told at the start, and the HTTP application around them."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
+from mcp.types import Icon
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -25,6 +27,15 @@ from providers import Clock
 NAME = "scheduling-gateway"
 VERSION = version(NAME)
 UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - to tell them, not to listen there
+
+# In itself, so that who is asked for consent to a client fetches nothing of another host's.
+ICON = (
+    "data:image/svg+xml;base64,"
+    + b64encode(
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect x="2" y="4" width="20" height="18" rx="3" '
+        b'fill="#2457c5"/><path d="M7 1v6M17 1v6M6 15l4 4 8-8" fill="none" stroke="#fff" stroke-width="2.5"/></svg>'
+    ).decode()
+)
 
 INSTRUCTIONS = """\
 Find, book, move and cancel meetings in the user's calendars, whichever service each account is at.
@@ -62,6 +73,7 @@ def build_server(gateway: Gateway, auth: AuthProvider | None = None) -> FastMCP[
         NAME,
         instructions=INSTRUCTIONS,
         version=VERSION,
+        icons=[Icon(src=ICON, mime_type="image/svg+xml")],
         lifespan=lifespan,
         tools=list(tools.values()),
         auth=auth,

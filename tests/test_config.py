@@ -708,6 +708,48 @@ def test_every_reason_for_which_a_server_is_exposed_is_told() -> None:
     assert len(ServerConfig(host="::", public_url="https://sched.example.com").exposed) == 2
 
 
+SIGN_IN = "type: oauth, provider: google, client_id: a, client_secret: b, policies: {a: {subjects: ['*']}}"
+
+
+@pytest.mark.parametrize(
+    ("server", "mistake"),
+    [
+        (
+            "auth: {type: keys, policies: {a: {accounts: [gone]}}}",
+            "server.auth.policies.a.accounts: there is no account",
+        ),
+        ("auth: {type: keys, policies: {a: {tools: [reed]}}}", "server.auth.policies.a.tools: must be sets"),
+        (
+            "auth: {type: keys, policies: {a: {subjects: ['*']}}}",
+            "server.auth: subjects and groups are of who signs in",
+        ),
+        ("auth: {type: guest}", "server.auth: must have a type: none, keys or oauth"),
+        (
+            "auth: {type: oauth, provider: gogle, client_id: a, client_secret: b}",
+            "server.auth.provider: must be one of",
+        ),
+        ("auth: {type: oauth, client_id: a, client_secret: b}", "server.auth: takes either a `provider`"),
+        ("auth: {type: oauth, provider: google, client_id: a, client_secret: b}", "server.auth: policies: say who may"),
+        (f"auth: {{{SIGN_IN}}}, host: 0.0.0.0", "server: public_url: people are sent there"),
+        (f"auth: {{{SIGN_IN}}}, public_url: 'http://sched.example.com'", "server: public_url: must be https"),
+    ],
+)
+def test_who_may_come_in_is_said_without_mistakes(server: str, mistake: str) -> None:
+    (said,) = refused(HOME + f"server: {{{server}}}").mistakes
+    assert said.startswith(mistake)
+
+
+def test_an_account_of_each_callers_own_is_connected_in_a_browser() -> None:
+    own = "accounts: {it: {provider: calendly, via: mcp, auth: {type: oauth}, owner: caller}}"
+    assert parsed(own).accounts["it"].owner == "caller"
+    for account in (
+        "{provider: local, owner: caller}",
+        "{provider: calcom, auth: {type: bearer, token: x}, owner: caller}",
+    ):
+        (said,) = refused(f"accounts: {{it: {account}}}").mistakes
+        assert said.startswith("accounts.it.owner: caller is for accounts that are connected in a browser")
+
+
 # Where the file is found.
 
 PLACES: dict[str, Callable[[], Path]] = {
