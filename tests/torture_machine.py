@@ -7,7 +7,8 @@ import time
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine import STAGES, Machine, machine
+from tests.machine import Machine, machine
+from tests.machine_guests import STAGES
 
 STEPS = 10_000
 AT_ONCE = 50
