@@ -72,7 +72,7 @@ class LocalStage(Stage):
         )
         store = Store(self.gateway.storage, ACCOUNT)
         async with store.change() as (connection, _):
-            await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]
+            await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]  # the local one has it
         return f"{ACCOUNT}:{booking.id}"
 
     def event_type(self, kind: str) -> str:

@@ -204,7 +204,7 @@ async def test_metadata_is_looked_for_where_the_refusal_says_and_then_by_path(de
 
 async def test_a_server_that_lets_anyone_in_for_now_is_signed_in_to_all_the_same(desk: Made) -> None:
     it = desk()
-    it.server.holder = lambda token: SCOPES  # type: ignore[method-assign]
+    it.server.holder = lambda token: SCOPES  # type: ignore[method-assign]  # in its place
     await it.client.finish(await it.consented())
     assert await it.client.is_connected()
 
@@ -500,7 +500,7 @@ async def test_a_token_that_is_refused_is_renewed_once_and_the_request_is_sent_a
 
 async def test_a_server_that_refuses_every_token_is_not_connected(desk: Made) -> None:
     it = await desk().connected()
-    it.server.holder = lambda token: None  # type: ignore[method-assign]
+    it.server.holder = lambda token: None  # type: ignore[method-assign]  # in its place
     with pytest.raises(NotConnected, match="also after it was renewed"):
         await it.call()
     assert it.network.paths == ["/mcp", "/oauth/token", "/mcp"]
@@ -988,7 +988,7 @@ async def test_metadata_that_leads_astray_is_not_followed(desk: Made, quirks: di
 @pytest.mark.parametrize(
     "host",
     [
-        *("localhost.", "a.localhost", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"),  # noqa: S104
+        *("localhost.", "a.localhost", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"),  # noqa: S104 - it is refused
         *("169.254.169.254", "[fe80::1]"),
     ],
 )

@@ -543,7 +543,7 @@ async def test_of_two_who_find_a_lease_free_one_gets_it(tmp_path: Path) -> None:
             if not patient.waits:
                 await stack.enter_async_context(one.lease("work"))  # just after the other saw that it is free
 
-        other._storage.read = slow_read  # type: ignore[method-assign]
+        other._storage.read = slow_read  # type: ignore[method-assign]  # in its place
         async with AsyncExitStack() as stack:
             assert not await other._acquired("work", "late")
 

@@ -36,8 +36,8 @@ def main(steps: int = STEPS) -> None:
     for provider in STAGES:
         made = dict(run(provider, -(-steps // len(STAGES))).steps)
         total += made["steps"]
-        print(f"{provider}: {made.pop('steps')} steps; " + ", ".join(f"{n} × {what}" for what, n in made.items()))  # noqa: T201
-    print(f"{total} steps in {time.monotonic() - began:.0f} s, and everything held")  # noqa: T201
+        print(f"{provider}: {made.pop('steps')} steps; " + ", ".join(f"{n} × {what}" for what, n in made.items()))  # noqa: T201 - a command's answer
+    print(f"{total} steps in {time.monotonic() - began:.0f} s, and everything held")  # noqa: T201 - a command's answer
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ async def main() -> None:
                 await theatre.play(meeting, run)
             await theatre.close()
         with_it = ", and cancelled" if is_cancelled else ""
-        print(f"{meeting}{with_it}: {len(runs)} orders replayed, of {all_of_them} interleavings", flush=True)  # noqa: T201
+        print(f"{meeting}{with_it}: {len(runs)} orders replayed, of {all_of_them} interleavings", flush=True)  # noqa: T201 - a command's answer
         total, every = total + len(runs), every + all_of_them
-    print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201
+    print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201 - a command's answer
 
 
 if __name__ == "__main__":
