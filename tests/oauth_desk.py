@@ -1,8 +1,6 @@
 """An account, what it signs in to by OAuth, and the network between them: the stage of the tests of signing in."""
 
-import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,10 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from providers import Clock
-from providers.keys import KeyRing
 from providers.oauth import Endpoints, OAuthAuth, OAuthClient, OAuthSignIn, Target
-from providers.storage import Storage
 from providers.vault import Vault
-from tests import world
+from tests import vault_desk, world
 from tests.emulators.authorization import AuthorizationServer, Protected, browser, hosts
-from tests.stage import _empty_database
 
 ROOT = Path(__file__).parent.parent
 SERVER, ISSUER = "https://mcp.test/mcp", "https://auth.test"
@@ -108,25 +102,7 @@ class Desk:
         return bool(await self.call(client) == {"done": True})
 
 
-@asynccontextmanager
-async def opened(folder: Path, clock: Clock) -> AsyncIterator[Vault]:
-    if not (folder / "gateway.db").exists():
-        shutil.copy(_empty_database(), folder / "gateway.db")
-    storage = Storage(f"sqlite:///{folder / 'gateway.db'}")
-    await storage.open()
-    yield Vault(storage, KeyRing(None, folder / "gateway.key"), clock)
-    await storage.close()
-
-
-@pytest.fixture
-def clock() -> world.Clock:
-    return world.Clock()
-
-
-@pytest.fixture
-async def kept(tmp_path: Path, clock: world.Clock) -> AsyncIterator[Vault]:
-    async with opened(tmp_path, clock) as kept:
-        yield kept
+clock, kept = vault_desk.clock, vault_desk.kept
 
 
 @pytest.fixture

@@ -28,14 +28,14 @@ from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
 from gateway.server import build_server
 from gateway.server_config import ServerConfig
-from gateway.serving import http_server, listen, own_url
+from gateway.serving import listen, own_url
 from providers import PROVIDERS
 from providers.storage.tables import journal
 from schemas import InvalidRequest, NotConnected
 from tests.agent import Agent
 from tests.emulators import calendly_mcp
 from tests.emulators.authorization import AuthorizationServer, hosts
-from tests.loopback import served
+from tests.loopback import served, serving
 from tests.world import MONDAY, Clock, World
 
 pytestmark = pytest.mark.anyio
@@ -86,15 +86,8 @@ class Office:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        with listen("127.0.0.1", 0) as listener:
-            self.url = self.gateway.connecting.url = own_url(self.config, listener)
-            server = http_server(build_server(self.gateway), self.config)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    yield
-                finally:
-                    server.should_exit = True
+        async with serving(self.gateway, self.config) as self.url:
+            yield
 
     @asynccontextmanager
     async def agent(self, **client: Any) -> AsyncIterator[Agent]:

@@ -26,7 +26,8 @@ from tests import oauth_desk, world
 from tests.emulators.authorization import AuthorizationServer, Protected, browser
 from tests.emulators.wire import Lost
 from tests.loopback import served
-from tests.oauth_desk import BACK, HOUR, MINUTE, ROOT, SCOPES, SERVER, Desk, Made, everything, instead, opened
+from tests.oauth_desk import BACK, HOUR, MINUTE, ROOT, SCOPES, SERVER, Desk, Made, everything, instead
+from tests.vault_desk import opened
 
 pytestmark = pytest.mark.anyio
 clock, kept, desk = oauth_desk.clock, oauth_desk.kept, oauth_desk.desk
