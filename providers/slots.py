@@ -194,7 +194,7 @@ def _full_days(rules: Rules, hours: Hours, booked: Iterable[int]) -> set[int]:
 
 
 def _offset(zone: ZoneInfo, at: int) -> int:
-    return int(datetime.fromtimestamp(at, zone).utcoffset().total_seconds())  # type: ignore[union-attr]
+    return int(datetime.fromtimestamp(at, zone).utcoffset().total_seconds())  # type: ignore[union-attr]  # it has a zone
 
 
 def _local_day(at: int, zone: ZoneInfo) -> int:

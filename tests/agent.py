@@ -7,7 +7,9 @@ from typing import Any
 from fastmcp import Client, FastMCP
 from fastmcp.utilities.tests import asgi_server
 
+from gateway.server import build_server
 from schemas import ERRORS, SchedulingError
+from tests.stage import Stage
 
 TRANSPORTS = ("memory", "http", "http-legacy")
 """In process; HTTP in the stateless era of 2026-07-28; HTTP in the era of the handshake."""
@@ -55,3 +57,11 @@ async def connected(server: FastMCP[Any], transport: str = "memory") -> AsyncIte
         app.client(mode="legacy" if transport == "http-legacy" else "auto") as client,
     ):
         yield Agent(client)
+
+
+@asynccontextmanager
+async def after_a_restart(stage: Stage) -> AsyncIterator[Agent]:
+    """An agent at the gateway of that stage as the next process has it."""
+    await stage.gateway.close()
+    async with connected(build_server(stage.restarted())) as agent:
+        yield agent

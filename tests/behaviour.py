@@ -44,7 +44,7 @@ def behaviour(*features: Feature, refusal: bool = False) -> Callable[[Test], Tes
         for name in ("agent", "stage"):
             parameters.setdefault(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY))
         keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters.values()]
-        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]  # pytest goes by it
         return run
 
     return mark

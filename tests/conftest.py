@@ -1,10 +1,15 @@
 """Fixtures of every test: a stage (an account and the world behind it) and an agent that talks to its gateway."""
 
+import json
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.server import build_server
 from providers import PROVIDERS, Faces
@@ -14,6 +19,16 @@ from tests.stages import STAGES, LocalStage, Stage
 
 OVER_HTTP = [each for each in TRANSPORTS if each != "memory"]
 ONCE_OVER_HTTP = ("calid", "google_calendar", "toy")
+
+
+MEMORY, ROOM = Path("/dev/shm"), 2**30
+
+
+def pytest_configure() -> None:
+    """Nothing a test writes has to outlast a power cut. Waiting for a disk that it would takes a third of the time, so
+    where memory is a folder with room, temporary files are there."""
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
 @pytest.fixture
@@ -29,6 +44,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_twice(call: Any) -> bool:
     stage, transport = (str((call.params if call else {}).get(name)) for name in ("stage", "transport"))
     return (transport in OVER_HTTP and " via " in stage) or (transport == "http-legacy" and stage in ONCE_OVER_HTTP)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schemas_are_looked_at_once() -> Iterator[None]:
+    """Each client sees for itself whether the schema of a tool is one, which takes longer than the call."""
+    real, sound = Draft202012Validator.check_schema, set[str]()
+
+    def check_schema(schema: Any) -> None:
+        if (said := json.dumps(schema, sort_keys=True)) not in sound:
+            real(schema)
+            sound.add(said)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Draft202012Validator, "check_schema", staticmethod(check_schema))
+        yield
 
 
 @pytest.fixture(autouse=True)

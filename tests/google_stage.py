@@ -13,7 +13,7 @@ from providers.google_calendar.mcp import UNTOLD, GoogleCalendarMcp
 from providers.google_calendar.tools import as_rest, described, key
 from tests.emulators import google, google_mcp, google_mcp_shapes
 from tests.emulators.wire import TOKEN
-from tests.stage import ACCOUNT, Stage
+from tests.stage import ACCOUNT, EVENT_TYPES, Stage
 from tests.world import HOST_EMAIL, KINDS, Appointment, World
 
 CALENDAR = "primary"
@@ -28,17 +28,7 @@ class GoogleStage(Stage):
     own_notes = {"find_slots": "within the working hours that are set in Google Calendar."}
     settings = {
         "auth": {"type": "bearer", "token": TOKEN},
-        "event_types": [
-            {
-                "slug": id,
-                "title": kind.title,
-                "duration_minutes": kind.minutes,
-                "requires_confirmation": kind.approval,
-                "questions": kind.questions,
-                "location": kind.places[0] if kind.places else None,
-            }
-            for id, kind in KINDS.items()
-        ],
+        "event_types": EVENT_TYPES,
     }
 
     def __init__(self, provider: str, folder: Path, **quirks: Any) -> None:

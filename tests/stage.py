@@ -1,13 +1,7 @@
 """One account that the suite runs on: how it is configured, and how to look behind it."""
 
-import asyncio
-import atexit
-import shutil
-import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +10,28 @@ from sqlalchemy import select
 
 from gateway.config import Config
 from gateway.core import Gateway
-from providers.storage import Storage
 from providers.storage.tables import journal
 from tests.emulators import toy
 from tests.emulators.wire import TOKEN
 from tests.postgres import databases
 from tests.toy import Toy
-from tests.world import Appointment, Clock, World
+from tests.world import KINDS, Appointment, Clock, World
 
 ACCOUNT = "acme"
 
 
-@cache
-def _empty_database() -> Path:
-    """A database at the newest schema: copying it is a hundred times quicker than migrating another one."""
-    path = Path(tempfile.mkdtemp(prefix="scheduling-gateway-tests-")) / "empty.db"
-    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
-
-    async def create() -> None:
-        storage = Storage(f"sqlite:///{path}")
-        await storage.open()
-        await storage.close()
-
-    with ThreadPoolExecutor(1) as elsewhere:  # this thread may be running a loop of its own
-        elsewhere.submit(asyncio.run, create()).result()
-    return path
+EVENT_TYPES = [
+    {
+        "slug": id,
+        "title": kind.title,
+        "duration_minutes": kind.minutes,
+        "requires_confirmation": kind.approval,
+        "questions": kind.questions,
+        "location": kind.places[0] if kind.places else None,
+    }
+    for id, kind in KINDS.items()
+]
+"""The world's kinds, for accounts whose event types are in the gateway's file."""
 
 
 class Stage:
@@ -67,9 +58,7 @@ class Stage:
         self.clock = Clock()
         self.world = World(self.clock)
         account = self.adapter.Config(provider=provider.partition(" ")[0], via=self.via, **self.settings)
-        self.config = Config(accounts={ACCOUNT: account}, storage=databases.in_folder(folder))
-        if databases.kind == "sqlite":
-            shutil.copy(_empty_database(), folder / "gateway.db")
+        self.config = Config(accounts={ACCOUNT: account}, storage=databases.newest(folder))
         self._app = self.emulator.app(self.world, **self.quirks, **quirks)
         self.gateway = self.restarted()
 

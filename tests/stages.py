@@ -16,7 +16,7 @@ from schemas import Attendee, Booking
 from tests.emulators import calcom, calendly, calendly_mcp, calid, calid_mcp
 from tests.emulators.wire import TOKEN
 from tests.google_stage import GoogleMcpStage, GoogleStage
-from tests.stage import ACCOUNT, Stage
+from tests.stage import ACCOUNT, EVENT_TYPES, Stage
 from tests.toy import Nothing
 from tests.world import BERLIN, KINDS, Appointment
 
@@ -37,17 +37,7 @@ class LocalStage(Stage):
     adapter = PROVIDERS["local"]["api"]
     settings = {
         "time_zone": BERLIN.key,
-        "event_types": [
-            {
-                "slug": id,
-                "title": kind.title,
-                "duration_minutes": kind.minutes,
-                "requires_confirmation": kind.approval,
-                "questions": kind.questions,
-                "location": kind.places[0] if kind.places else None,
-            }
-            for id, kind in KINDS.items()
-        ],
+        "event_types": EVENT_TYPES,
     }
 
     async def book(self, kind: str, start: datetime, email: str = "ana@example.com", **details: Any) -> str:
@@ -72,7 +62,7 @@ class LocalStage(Stage):
         )
         store = Store(self.gateway.storage, ACCOUNT)
         async with store.change() as (connection, _):
-            await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]
+            await store.add(connection, booking, provider._in_file[kind])  # type: ignore[attr-defined]  # the local one has it
         return f"{ACCOUNT}:{booking.id}"
 
     def event_type(self, kind: str) -> str:

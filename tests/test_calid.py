@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -29,7 +29,7 @@ from schemas import (
     SlotTaken,
     Unsupported,
 )
-from tests.agent import Agent, connected
+from tests.agent import Agent, after_a_restart, connected
 from tests.emulators.calid_rules import Refused, fastify, masked
 from tests.emulators.wire import TOKEN, Altered
 from tests.stages import ACCOUNT, STAGES, Stage
@@ -110,13 +110,6 @@ def wire(stage: Stage) -> Wire:
 @pytest.fixture
 async def agent(stage: Stage, wire: Wire) -> AsyncIterator[Agent]:
     async with connected(build_server(stage.gateway)) as agent:
-        yield agent
-
-
-@asynccontextmanager
-async def after_a_restart(stage: Stage) -> AsyncIterator[Agent]:
-    await stage.gateway.close()
-    async with connected(build_server(stage.restarted())) as agent:
         yield agent
 
 

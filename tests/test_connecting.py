@@ -28,14 +28,15 @@ from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
 from gateway.server import build_server
 from gateway.server_config import ServerConfig
-from gateway.serving import http_server, listen, own_url
+from gateway.serving import listen, own_url
 from providers import PROVIDERS
 from providers.storage.tables import journal
 from schemas import InvalidRequest, NotConnected
 from tests.agent import Agent
 from tests.emulators import calendly_mcp
 from tests.emulators.authorization import AuthorizationServer, hosts
-from tests.loopback import served
+from tests.loopback import served, serving
+from tests.test_cli import run as typed
 from tests.world import MONDAY, Clock, World
 
 pytestmark = pytest.mark.anyio
@@ -86,15 +87,8 @@ class Office:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        with listen("127.0.0.1", 0) as listener:
-            self.url = self.gateway.connecting.url = own_url(self.config, listener)
-            server = http_server(build_server(self.gateway), self.config)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    yield
-                finally:
-                    server.should_exit = True
+        async with serving(self.gateway, self.config) as self.url:
+            yield
 
     @asynccontextmanager
     async def agent(self, **client: Any) -> AsyncIterator[Agent]:
@@ -584,11 +578,13 @@ def test_a_person_who_declines_ends_the_command(vendor: Vendor, config: Path) ->
 
 
 @pytest.mark.parametrize("command", ["connect", "disconnect"])
-def test_an_account_that_cannot_be_connected_is_a_mistake_in_usage(config: Path, command: str) -> None:
-    unknown = run(command, "wurk", "--config", config)
-    assert (unknown.returncode, "the accounts are work, home" in unknown.stderr) == (2, True)
-    needless = run(command, "home", "--config", config)
-    assert (needless.returncode, "needs no connecting" in needless.stderr) == (2, True)
+def test_an_account_that_cannot_be_connected_is_a_mistake_in_usage(
+    config: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(command, "wurk", "--config", str(config)) == 2
+    assert "the accounts are work, home" in capsys.readouterr().err
+    assert typed(command, "home", "--config", str(config)) == 2
+    assert "needs no connecting" in capsys.readouterr().err
 
 
 def test_what_was_pasted_in_vain_is_said(vendor: Vendor, config: Path) -> None:
@@ -650,14 +646,17 @@ def test_two_at_once_do_not_disturb_each_other(vendor: Vendor, config: Path) -> 
             assert (process.returncode, "work: ready" in said) == (0, True), complaint
 
 
-def test_what_was_not_connected_is_not_said_to_be_revoked(vendor: Vendor, config: Path) -> None:
-    gone = run("disconnect", "work", "--config", config)
-    assert (gone.returncode, "was not connected" in gone.stdout) == (0, True)
+def test_what_was_not_connected_is_not_said_to_be_revoked(
+    vendor: Vendor, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed("disconnect", "work", "--config", str(config)) == 0
+    assert "was not connected" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_port_that_is_taken_is_said(config: Path, address: str) -> None:
+def test_a_port_that_is_taken_is_said(config: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
     """At either address: a browser may take `localhost` for both."""
     with listen(address, 0) as taken:
-        answer = run("connect", "work", "--config", config, "--port", taken.getsockname()[1], "--no-browser")
-    assert (answer.returncode, "--port" in answer.stderr) == (1, True)
+        port = str(taken.getsockname()[1])
+        assert typed("connect", "work", "--config", str(config), "--port", port, "--no-browser") == 1
+    assert "--port" in capsys.readouterr().err

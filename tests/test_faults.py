@@ -53,10 +53,12 @@ from tests import test_conformance_bookings as bookings
 from tests import test_conformance_catalog as catalog
 from tests import test_conformance_slots as slots
 from tests import test_conformance_weather as weather
+from tests import test_google_bookings as on_google_bookings
 from tests import test_google_calendar as on_google
 from tests import test_google_mcp as on_google_mcp
 from tests import test_upstream as on_upstream
 from tests.agent import Agent, connected
+from tests.google_desk import stages
 from tests.stages import STAGES, Stage
 from tests.world import MONDAY
 
@@ -519,70 +521,70 @@ GOOGLE_FAULTS = [
     Fault(
         "nobody looks who came first",
         replaced(GoogleHolds, "must_come_first", anyway),
-        on_google.test_of_two_holds_of_one_second_the_lower_id_wins,
+        on_google_bookings.test_of_two_holds_of_one_second_the_lower_id_wins,
         params={"id": "0" * 32, "wins": False},
     ),
     Fault(
         "a move does not look who came first",
         replaced(GoogleHolds, "must_come_first", anyway),
-        on_google.test_a_move_and_a_booking_of_the_same_second_are_one,
+        on_google_bookings.test_a_move_and_a_booking_of_the_same_second_are_one,
         params={"id": "0", "hold": google_events.OPEN, "wins": False},
     ),
     Fault(
         "the later holds stay",
         replaced(GoogleHolds, "drive_out", anyway),
-        on_google.test_of_two_holds_of_one_second_the_lower_id_wins,
+        on_google_bookings.test_of_two_holds_of_one_second_the_lower_id_wins,
         params={"id": "f" * 32, "wins": True},
     ),
     Fault(
         "a hold has guests already",
         wrapped(google_events, "hold", invited),
-        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+        on_google_bookings.test_a_guest_is_invited_once_and_after_the_hold_alone,
     ),
     Fault(
         "a hold is told of",
         invited_at_once,
-        on_google.test_a_later_hold_that_becomes_a_booking_is_not_removed,
+        on_google_bookings.test_a_later_hold_that_becomes_a_booking_is_not_removed,
     ),
     Fault(
         "an event is changed whatever it is by now",
         sent_without(method="PATCH", header="If-Match"),
-        on_google.test_a_hold_that_was_removed_meanwhile_is_not_revived,
+        on_google_bookings.test_a_hold_that_was_removed_meanwhile_is_not_revived,
     ),
     Fault(
         "a hold is removed whatever it is by now",
         sent_without(method="DELETE", header="If-Match"),
-        on_google.test_a_later_hold_that_becomes_a_booking_is_not_removed,
+        on_google_bookings.test_a_later_hold_that_becomes_a_booking_is_not_removed,
     ),
     Fault(
         "a hold is not let go",
         replaced(GoogleHolds, "let_go", anyway),
-        on_google.test_an_invitation_that_was_not_sent_leaves_no_hold,
+        on_google_bookings.test_an_invitation_that_was_not_sent_leaves_no_hold,
     ),
     Fault(
         "the hold of a move is not claimed",
         replaced(GoogleHolds, "claimed", as_it_is),
-        on_google.test_a_move_holds_its_new_time_until_it_is_there,
+        on_google_bookings.test_a_move_holds_its_new_time_until_it_is_there,
     ),
     Fault(
         "the hold of a move has no buffers",
         wrapped(google_events, "hold_for", private_without("schedData0")),
-        on_google.test_the_buffers_of_a_move_count,
+        on_google_bookings.test_the_buffers_of_a_move_count,
     ),
     Fault(
         "a move may take for ever",
         replaced(google, "LONGEST", timedelta(days=1)),
-        on_google.test_a_move_that_was_held_up_does_not_happen,
+        on_google_bookings.test_a_move_that_was_held_up_does_not_happen,
     ),
     Fault(
         "a lost move may arrive later",
         replaced(google_events, "touched", dict),
-        on_google.test_a_move_that_did_not_arrive_in_time_never_does,
+        on_google_bookings.test_a_move_that_did_not_arrive_in_time_never_does,
     ),
     Fault(
         "a hold is respected for ever",
         replaced(google_availability, "HOLDS", timedelta(days=999)),
-        on_google.test_a_hold_that_was_left_over_is_removed,
+        on_google_bookings.test_a_hold_that_was_left_over_is_removed,
     ),
     Fault(
         "a hold is as old as our clock says",
@@ -591,18 +593,18 @@ GOOGLE_FAULTS = [
             "counts",
             lambda self, each, now=None, real=GoogleHolds.counts: real(self, each),
         ),
-        on_google.test_what_another_one_claimed_is_respected_whatever_our_clock_shows,
+        on_google_bookings.test_what_another_one_claimed_is_respected_whatever_our_clock_shows,
     ),
     Fault(
         "the day is not counted again",
         replaced(GoogleHolds, "_too_many", lambda self, *_: elsewhere_free(self, None)),
-        on_google.test_a_day_is_not_filled_beyond_its_most_by_two_at_once,
+        on_google_bookings.test_a_day_is_not_filled_beyond_its_most_by_two_at_once,
         params={"id": "0", "hold": None, "wins": False},
     ),
     Fault(
         "other calendars are not asked again",
         never_elsewhere_again,
-        on_google.test_what_is_booked_meanwhile_in_another_busy_calendar_wins,
+        on_google_bookings.test_what_is_booked_meanwhile_in_another_busy_calendar_wins,
     ),
     Fault(
         "other calendars are not asked",
@@ -650,7 +652,7 @@ GOOGLE_FAULTS = [
     Fault(
         "other attendees are left out",
         replaced(google_events, "answered", own_answer_alone),
-        on_google.test_what_others_changed_meanwhile_survives,
+        on_google_bookings.test_what_others_changed_meanwhile_survives,
     ),
     Fault(
         "the organizer is not asked",
@@ -660,27 +662,27 @@ GOOGLE_FAULTS = [
     Fault(
         "nobody is told",
         sent_without("sendUpdates", method="PATCH"),
-        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+        on_google_bookings.test_a_guest_is_invited_once_and_after_the_hold_alone,
     ),
     Fault(
         "a link is not kept",
         sent_without("conferenceDataVersion", method="PATCH"),
-        on_google.test_a_meeting_online_has_a_link,
+        on_google_bookings.test_a_meeting_online_has_a_link,
     ),
     Fault(
         "the id is the server's",
         wrapped(google_events, "hold", without("id")),
-        on_google.test_a_guest_is_invited_once_and_after_the_hold_alone,
+        on_google_bookings.test_a_guest_is_invited_once_and_after_the_hold_alone,
     ),
     Fault(
         "the marker is not sent",
         wrapped(google_events, "hold", private_without(google_events.MARKER)),
-        on_google.test_a_hold_whose_answer_is_lost_becomes_the_booking,
+        on_google_bookings.test_a_hold_whose_answer_is_lost_becomes_the_booking,
     ),
     Fault(
         "the event type is not kept",
         wrapped(google_events, "hold", private_without(google_events.EVENT_TYPE)),
-        on_google.test_a_guest_s_booking_is_of_its_event_type,
+        on_google_bookings.test_a_guest_s_booking_is_of_its_event_type,
     ),
     Fault(
         "too many requests are a missing permission",
@@ -856,9 +858,7 @@ async def on_stage(fault: Fault, provider: str, folder: Path) -> AsyncIterator[d
     known: dict[str, Any] = {"stage": stage, **fault.params}
     if "hosted" in inspect.signature(fault.noticed_by).parameters:
         known["hosted"] = on_upstream.Hosted(stage)
-    # What only one face shows is shown on stages of its own.
-    maker = on_google_mcp if provider in GOOGLE_MCP else on_google
-    async with connected(build_server(stage.gateway)) as agent, maker.stages(folder) as make:
+    async with connected(build_server(stage.gateway)) as agent, stages(folder, provider) as make:
         yield known | {"agent": agent, "make": make, "google": (stage, agent)}
     await stage.gateway.close()
 

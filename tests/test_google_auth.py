@@ -205,7 +205,7 @@ async def test_requests_at_once_make_one_token_off_the_event_loop(desk: Desk, mo
 
     def watched(credentials: Credentials, request: Any) -> None:
         threads.append(threading.current_thread())
-        refresh(credentials, request)  # type: ignore[no-untyped-call]
+        refresh(credentials, request)  # type: ignore[no-untyped-call]  # google-auth has no types
 
     monkeypatch.setattr(Credentials, "refresh", watched)
     desk.google.open = anyio.Event()

@@ -23,7 +23,7 @@ def world() -> World:
 def service(world: World) -> Iterator[Any]:
     """The client, at an emulator on a loopback port."""
     with served(google.app(world)) as url:
-        credentials = Credentials(TOKEN)  # type: ignore[no-untyped-call]
+        credentials = Credentials(TOKEN)  # type: ignore[no-untyped-call]  # google-auth has no types
         options = {"api_endpoint": f"{url}/calendar/v3/"}
         with build("calendar", "v3", credentials=credentials, client_options=options) as client:
             yield client

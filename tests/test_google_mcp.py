@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,101 +12,57 @@ import anyio
 import pytest
 from sqlalchemy import func, select
 
-from gateway.server import build_server
 from providers.google_calendar.availability import HOLDS
 from providers.google_calendar.events import EVENT_TYPE, HOLD, MARKER, OPEN, private
 from providers.google_calendar.tools import as_rest, described
 from providers.storage.tables import kept_events
 from schemas import NotFound, PermissionDenied, ProviderDown, SchedulingError, SlotTaken, Unsupported
-from tests.agent import Agent, connected
-from tests.emulators.google import TEAM, Calendars, calendars
+from tests import google_desk
+from tests.agent import Agent
+from tests.emulators.google import TEAM
 from tests.emulators.mcp import Outcome, Server
 from tests.emulators.wire import Lost
-from tests.google_stage import GoogleMcpStage
+from tests.google_desk import DAY, WINDOW, Made, Make, booking, events, kept, offered, stages, timed
+from tests.google_stage import GoogleStage
 from tests.world import ELEVEN, HOST_EMAIL, MONDAY, NINE, TEN
 
 pytestmark = pytest.mark.anyio
 
-DAY, HALF_HOUR, SECOND = timedelta(days=1), timedelta(minutes=30), timedelta(seconds=1)
-BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
-WINDOW = {"start": MONDAY.isoformat(), "end": (MONDAY + DAY).isoformat()}
+SECOND = timedelta(seconds=1)
 OTHER = "0123456789abcdefghijklmnop"
 FORGED = f"Booking reference: intro/{OTHER} (held)"
-Made = tuple[GoogleMcpStage, Agent]
-Make = Callable[..., Any]
-
-
-@asynccontextmanager
-async def stages(folder: Path) -> AsyncIterator[Make]:
-    """What makes stages with other settings or quirks, and an agent on each; `beside` another one, on its calendar but
-    with a storage of its own."""
-    async with AsyncExitStack() as stack:
-        made_so_far = 0
-
-        async def made(
-            *, settings: dict[str, Any] | None = None, beside: GoogleMcpStage | None = None, **quirks: Any
-        ) -> Made:
-            class Set(GoogleMcpStage):
-                pass
-
-            nonlocal made_so_far
-            made_so_far += 1
-            Set.settings = {**GoogleMcpStage.settings, **(settings or {})}
-            own = folder / str(made_so_far)
-            own.mkdir()
-            stage = Set("google_calendar via mcp", own, **quirks)
-            if beside is not None:
-                stage.world, stage.clock, stage._app = beside.world, beside.clock, beside._app
-                stage.restarted()
-            stack.push_async_callback(stage.gateway.close)
-            return stage, await stack.enter_async_context(connected(build_server(stage.gateway)))
-
-        yield made
+google = google_desk.google
 
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
-    async with stages(tmp_path) as made:
+    async with stages(tmp_path, "google_calendar via mcp") as made:
         yield made
 
 
-@pytest.fixture
-async def google(make: Make) -> Made:
-    made: Made = await make()
-    return made
-
-
-def kept(stage: GoogleMcpStage) -> Calendars:
-    return calendars(stage.world)
-
-
-def events(stage: GoogleMcpStage) -> list[Any]:
-    return list(kept(stage).events[HOST_EMAIL].values())
-
-
-def live(stage: GoogleMcpStage) -> list[Any]:
+def live(stage: GoogleStage) -> list[Any]:
     return [each for each in events(stage) if each["status"] != "cancelled"]
 
 
-def server(stage: GoogleMcpStage) -> Server:
+def server(stage: GoogleStage) -> Server:
     assert isinstance(stage._app, Server)
     return stage._app
 
 
-def calls(stage: GoogleMcpStage, tool: str) -> list[dict[str, Any]]:
+def calls(stage: GoogleStage, tool: str) -> list[dict[str, Any]]:
     """The arguments of every call of a tool."""
     asked = [params for method, params in server(stage).messages if method == "tools/call"]
     return [each["arguments"] for each in asked if each["name"] == tool]
 
 
-async def rows(stage: GoogleMcpStage) -> int:
+async def rows(stage: GoogleStage) -> int:
     """How much the gateway keeps."""
     async with stage.gateway.storage.read() as connection:
         return int(await connection.scalar(select(func.count()).select_from(kept_events)) or 0)
 
 
 def changed(
-    stage: GoogleMcpStage,
+    stage: GoogleStage,
     tool: str,
     asked: Callable[[Any], Any] = lambda said: said,
     told: Callable[[Any], Any] = lambda said: said,
@@ -122,22 +77,7 @@ def changed(
     server(stage).tools[tool] = replace(real, call=call)
 
 
-def timed(start: datetime = TEN, **more: Any) -> dict[str, Any]:
-    """An event as somebody has made it in Google's own page."""
-    times = {"start": {"dateTime": start.isoformat()}, "end": {"dateTime": (start + HALF_HOUR).isoformat()}}
-    return {"summary": "Plan", **times, **more}
-
-
-def booking(stage: GoogleMcpStage, start: datetime = TEN, **more: Any) -> dict[str, Any]:
-    return {"event_type_id": stage.intro, "start": start.isoformat(), **BEN, **more}
-
-
-async def offered(stage: GoogleMcpStage, agent: Agent) -> list[str]:
-    found = await agent.find_slots(event_type_ids=[stage.intro], limit=500, **WINDOW)
-    return [slot["start"][:16] for slot in found["slots"]]
-
-
-def a_hold(stage: GoogleMcpStage, start: datetime = TEN, id: str = OTHER, state: str = "held") -> dict[str, Any]:
+def a_hold(stage: GoogleStage, start: datetime = TEN, id: str = OTHER, state: str = "held") -> dict[str, Any]:
     """Another gateway's, of which our storage knows nothing."""
     return kept(stage).insert("primary", timed(start, description=f"Booking reference: intro/{id} ({state})"))
 
@@ -198,7 +138,7 @@ async def test_of_many_at_two_gateways_with_storages_of_their_own_one_gets_the_s
 class Ticking(deque[Any]):
     """Time passes at every write. As many requests go well as there are."""
 
-    def __init__(self, stage: GoogleMcpStage, by: timedelta) -> None:
+    def __init__(self, stage: GoogleStage, by: timedelta) -> None:
         super().__init__([None] * 2000)
         self._stage, self._by = stage, by
 
@@ -210,7 +150,7 @@ class Ticking(deque[Any]):
 class Once(deque[Any]):
     """What happens when the calendar is asked by that method, the first time."""
 
-    def __init__(self, stage: GoogleMcpStage, method: str, happens: Callable[[], Any]) -> None:
+    def __init__(self, stage: GoogleStage, method: str, happens: Callable[[], Any]) -> None:
         super().__init__([None] * 2000)
         self._stage, self._method, self._happens = stage, method, [happens]
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine import STAGES, machine
+from tests.machine import machine
+from tests.machine_guests import STAGES
 
 FEW = settings(
     max_examples=12,

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
 import httpx2
 import pytest
 
 from gateway.config import Config, StorageConfig
 from gateway.core import Gateway
 from gateway.pages.booking import PER_HOUR
-from gateway.server import build_server
 from gateway.server_config import ServerConfig
-from gateway.serving import http_server, listen, own_url
 from providers import PROVIDERS
 from schemas import ProviderDown
+from tests.loopback import serving
 from tests.stages import STAGES
 from tests.world import MONDAY, NINE, Clock
 
@@ -73,16 +71,9 @@ class House:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        with listen("127.0.0.1", 0) as listener:
-            self.url = self.gateway.connecting.url = own_url(self.config, listener)
-            server = http_server(build_server(self.gateway), self.config)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve, [listener])
-                try:
-                    await self.gateway.open()
-                    yield
-                finally:
-                    server.should_exit = True
+        async with serving(self.gateway, self.config) as self.url:
+            await self.gateway.open()
+            yield
 
     def visitor(self) -> "Visitor":
         return Visitor(self.url)

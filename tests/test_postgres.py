@@ -446,7 +446,7 @@ async def test_a_commit_whose_end_nobody_saw_is_not_called_a_failure(
     async def write() -> None:
         async with storage.write() as connection:
             await connection.execute(insert(accounts).values(name="maybe", revision=1))
-            (await connection.get_raw_connection()).driver_connection.terminate()  # type: ignore[union-attr]
+            (await connection.get_raw_connection()).driver_connection.terminate()  # type: ignore[union-attr]  # it is connected
 
     with pytest.raises(StorageUnsure):
         await write()

@@ -148,7 +148,7 @@ async def test_a_foreign_host_or_origin_is_turned_away(
 
 @pytest.mark.parametrize(
     ("server", "host"),
-    [({"public_url": "https://sched.example.com"}, "sched.example.com"), ({"host": "0.0.0.0"}, "localhost")],  # noqa: S104
+    [({"public_url": "https://sched.example.com"}, "sched.example.com"), ({"host": "0.0.0.0"}, "localhost")],  # noqa: S104 - nothing listens
 )
 async def test_the_servers_own_names_are_welcome(tmp_path: Path, server: dict[str, str], host: str) -> None:
     settings = config(tmp_path, **server)
@@ -178,7 +178,7 @@ async def test_behind_a_proxy_that_ends_tls_the_servers_own_pages_are_welcome(
 
 @pytest.mark.parametrize(
     "server",
-    [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"public_url": "https://sched.example.com"}],  # noqa: S104
+    [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"public_url": "https://sched.example.com"}],  # noqa: S104 - it is refused
 )
 def test_without_sign_in_nothing_is_served_to_strangers(tmp_path: Path, server: dict[str, str]) -> None:
     with pytest.raises(ConfigError):

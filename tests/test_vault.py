@@ -27,20 +27,22 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.config import ConfigError, StorageConfig, parse_config
 from gateway.core import Gateway
-from providers import Clock, SystemClock
+from providers import SystemClock
 from providers import vault as vaults
 from providers.keys import HOW_TO_MAKE_ONE, KeyRing, listed
 from providers.storage.tables import leases, vault
 from providers.vault import LEASE, PAUSE, Vault
 from schemas import NotConnected, ProviderDown, SchedulingError
-from tests import world
+from tests import vault_desk, world
 from tests.postgres import databases, on_sqlite, refuse_writes
+from tests.vault_desk import opened
 from tests.world import BEGIN
 
 if TYPE_CHECKING:
     from tests.stages import LocalStage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("database")]
+clock, kept = vault_desk.clock, vault_desk.kept
 
 ROOT = Path(__file__).parent.parent
 SECRET = "hunter2-and-more"
@@ -56,26 +58,6 @@ class Patient(world.Clock):
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         await anyio.lowlevel.checkpoint()
-
-
-@asynccontextmanager
-async def opened(folder: Path, clock: Clock | None = None, given: str | None = None) -> AsyncIterator[Vault]:
-    """The vault in that folder, as a process of its own has it."""
-    storage = databases.opened(folder)
-    await storage.open()
-    yield Vault(storage, KeyRing(SecretStr(given) if given else None, folder / "gateway.key"), clock or world.Clock())
-    await storage.close()
-
-
-@pytest.fixture
-def clock() -> world.Clock:
-    return world.Clock()
-
-
-@pytest.fixture
-async def kept(tmp_path: Path, clock: world.Clock) -> AsyncIterator[Vault]:
-    async with opened(tmp_path, clock) as kept:
-        yield kept
 
 
 async def rows(kept: Vault, table: Any = vault) -> int:
@@ -543,7 +525,7 @@ async def test_of_two_who_find_a_lease_free_one_gets_it(tmp_path: Path) -> None:
             if not patient.waits:
                 await stack.enter_async_context(one.lease("work"))  # just after the other saw that it is free
 
-        other._storage.read = slow_read  # type: ignore[method-assign]
+        other._storage.read = slow_read  # type: ignore[method-assign]  # in its place
         async with AsyncExitStack() as stack:
             assert not await other._acquired("work", "late")
 

@@ -51,7 +51,7 @@ class Slow:
         provider = gateway.accounts[ACCOUNT]
         self._create = provider.create_booking
         self.begun, self.go = asyncio.Event(), asyncio.Event()
-        provider.create_booking = self.create_booking  # type: ignore[method-assign]
+        provider.create_booking = self.create_booking  # type: ignore[method-assign]  # in its place
 
     async def create_booking(self, request: BookingRequest) -> Booking:
         self.begun.set()
@@ -147,7 +147,7 @@ async def test_a_booking_is_told_though_the_journal_fails_afterwards(
         await refuse_writes(toy.gateway.storage)
         return booked
 
-    provider.create_booking = then_the_disk_is_full  # type: ignore[method-assign]
+    provider.create_booking = then_the_disk_is_full  # type: ignore[method-assign]  # in its place
     assert (await toy_agent.create_booking(**BOOKING))["status"] == "confirmed"
     assert "could not be journaled" in caplog.text
 
@@ -230,7 +230,7 @@ async def test_a_write_that_was_given_up_for_lost_is_not_sent_after_all(local: L
                 twins[0] = await agent.create_booking(**BOOKING)
         return await real(event_type_id)
 
-    provider.get_event_type = slow  # type: ignore[method-assign]
+    provider.get_event_type = slow  # type: ignore[method-assign]  # in its place
     with pytest.raises(ProviderDown):
         await local_agent.create_booking(**BOOKING)
     assert twins[0]["status"] == "confirmed"

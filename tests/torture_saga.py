@@ -25,9 +25,9 @@ async def main() -> None:
                 await theatre.play(meeting, third, run)
             await theatre.close()
         said = f"{len(runs)} orders replayed, of {all_of_them} interleavings"
-        print(f"{meeting}, cancelled by {third}: {said}", flush=True)  # noqa: T201
+        print(f"{meeting}, cancelled by {third}: {said}", flush=True)  # noqa: T201 - a command's answer
         total, every = total + len(runs), every + all_of_them
-    print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201
+    print(f"{total} orders, which stand for {every} interleavings, in {time.monotonic() - began:.0f} s: all agree")  # noqa: T201 - a command's answer
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class CalendlyClient(RestProvider):
     cool_down = 60.0
 
     @property
-    def booking_limits(self) -> tuple[Limit, ...]:  # type: ignore[override]
+    def booking_limits(self) -> tuple[Limit, ...]:  # type: ignore[override]  # here it is configured
         limits: BookingLimits = self.config.booking_limits
         return Limit(limits.minute, 60), Limit(limits.hour, 3600), Limit(limits.day, 86_400)
 

@@ -158,7 +158,7 @@ class GoogleAuth(Model):
         if info["type"] == "authorized_user":
             from google.oauth2.credentials import Credentials
 
-            return info["type"], Credentials(  # type: ignore[no-untyped-call]
+            return info["type"], Credentials(  # type: ignore[no-untyped-call]  # google-auth has no types
                 None,
                 refresh_token=info["refresh_token"],
                 token_uri=self.token_uri or TOKEN_URI,
@@ -170,7 +170,7 @@ class GoogleAuth(Model):
 
         info |= {"token_uri": self.token_uri or info["token_uri"]}
         try:
-            account = ServiceAccount.from_service_account_info(info)  # type: ignore[no-untyped-call]
+            account = ServiceAccount.from_service_account_info(info)  # type: ignore[no-untyped-call]  # google-auth has no types
             account.sign_bytes(b"")
         except Exception:  # of many kinds, and some quote the key
             raise ValueError("the private_key of the service account cannot be read, or is not RSA") from None

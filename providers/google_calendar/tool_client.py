@@ -164,7 +164,7 @@ class GoogleTools(HostedProvider, GoogleClient):
         kept = await self._memory.of(keys)
         nothing = Kept()
         return [
-            self.mapped(lambda raw, id=id: as_rest(raw, kept.get(id, nothing).private), raw)  # type: ignore[misc]
+            self.mapped(lambda raw, id=id: as_rest(raw, kept.get(id, nothing).private), raw)  # type: ignore[misc]  # mypy reads no default of a lambda
             for id, raw in zip(keys, raws, strict=True)
         ]
 

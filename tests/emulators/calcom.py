@@ -39,9 +39,10 @@ from starlette.types import ASGIApp
 
 from tests.emulators import calcom_rules as rules
 from tests.emulators import calcom_shapes as shapes
-from tests.emulators.calcom_catalog import Catalog, done, event_type_id, is_seated
+from tests.emulators.calcom_catalog import Catalog, done, is_seated
 from tests.emulators.calcom_rules import Refused, instant
 from tests.emulators.calcom_shapes import Answer, stamp
+from tests.emulators.numbers import event_type_id
 from tests.emulators.wire import serve
 from tests.world import HOST_EMAIL, Appointment, Taken, World
 

@@ -13,21 +13,8 @@ from tests.emulators import calcom_rules as rules
 from tests.emulators import calcom_shapes as shapes
 from tests.emulators.calcom_rules import Refused, instant
 from tests.emulators.calcom_shapes import Answer, stamp
+from tests.emulators.numbers import event_type_id, made_anew
 from tests.world import HOST_EMAIL, Kind, World
-
-FIRST_TYPE = 101
-
-
-def event_type_id(world: World, kind: str) -> str:
-    known = _kinds(world)
-    return str(FIRST_TYPE + len(known) - 1 - known[::-1].index(kind))
-
-
-def _kinds(world: World) -> list[str]:
-    """The keys of kinds in the order of first sight; one that is made again after its deletion stands there twice."""
-    known: list[str] = vars(world).setdefault("calcom_kinds", [])
-    known.extend(key for key in world.kinds if key not in known)
-    return known
 
 
 def is_seated(world: World, key: str) -> bool:
@@ -96,8 +83,7 @@ class Catalog:
         if self._key_of_slug(body["slug"]) is not None:
             raise Refused(400, "User already has an event type with this slug.")
         key = body["slug"] if body["slug"] not in self._world.kinds else f"{body['slug']}-{len(self._world.kinds)}"
-        if key in _kinds(self._world):
-            _kinds(self._world).append(key)  # a deleted one's id is not used again
+        made_anew(self._world, key)
         self._sent.pop(key, None)
         made = self._keep(key, body)
         made.status_code = 201

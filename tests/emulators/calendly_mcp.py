@@ -75,7 +75,7 @@ organizations-get_organization_membership           GET /organization_membership
 organizations-list_organization_invitations         GET /organizations/{uri}/invitations email status sort count:integer page_token
 organizations-create_organization_invitation        POST /organizations/{uri}/invitations create_organization_invitation_request*
 organizations-revoke_organization_invitation        DELETE /organizations/{org_uri}/invitations/{uri}
-"""  # noqa: E501
+"""  # noqa: E501 - a line each
 
 
 def app(world: World, **quirks: Any) -> Server:

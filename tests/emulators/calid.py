@@ -31,8 +31,8 @@ Weaknesses:
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -41,9 +41,10 @@ from starlette.types import ASGIApp
 
 from tests.emulators import calid_rules as rules
 from tests.emulators import calid_shapes as shapes
-from tests.emulators.calid_catalog import Catalog, done, event_type_id, paged
+from tests.emulators.calid_catalog import Catalog, done, paged
 from tests.emulators.calid_rules import Refused, instant, missing
 from tests.emulators.calid_shapes import Answer, Meeting, stamp
+from tests.emulators.numbers import event_type_id
 from tests.emulators.wire import serve
 from tests.world import Taken, World
 
@@ -164,25 +165,26 @@ class Calid(Catalog):
 
     async def bookings(self, request: Request) -> Answer:
         query = request.query_params
-        state, now = query.get("status", "upcoming"), stamp(self._world.clock.now())
-        found = [shapes.booking_item(self._meeting(uid, ids)) for uid, ids in self._meetings().items()]
+        state, now = query.get("status", "upcoming"), self._world.clock.now()
         types = query.getlist("eventTypeIds")
+        bounds = [(*bound, instant(query[name])) for name, bound in BOUNDS.items() if name in query]
         found = [
             each
-            for each in found
+            for each in (self._meeting(uid, ids) for uid, ids in self._meetings().items())
             if _is_in(state, each, now)
+            and _is_within(each, bounds)
             and _matches(each, query)
-            and (not types or str(each["eventType"].get("id")) in types)
+            and (not types or str(each.type_id) in types)
             and str(shapes.HOST_ID) in (query.getlist("userIds") or [str(shapes.HOST_ID)])
             and "teamIds" not in query
         ]
         # What is over comes latest first (calid source get.handler.ts, 2025-09)
-        found.sort(key=lambda each: each["startTime"], reverse=state in ("past", "cancelled"))
+        found.sort(key=lambda each: shapes.times(each)["startTime"], reverse=state in ("past", "cancelled"))
         for name, key in SORTS.items():
             if name in query:
-                found.sort(key=lambda each: each[key], reverse=query[name] == "desc")
+                found.sort(key=lambda each: shapes.times(each)[key], reverse=query[name] == "desc")
                 break
-        return paged(found, query, 100, "User bookings retrieved")
+        return paged(found, query, 100, "User bookings retrieved", shapes.booking_item)
 
     async def create_booking(self, request: Request) -> Answer:
         body = await request.json()
@@ -341,28 +343,28 @@ class Calid(Catalog):
         return done(shown, "Booking confirmation status updated")
 
 
-def _is_in(state: str, each: Mapping[str, Any], now: str) -> bool:
+def _is_in(state: str, each: Meeting, now: datetime) -> bool:
     """What the buckets mean; what is pending is upcoming too (calid source get.handler.ts, 2025-09)."""
-    over, dead = each["endTime"] <= now, each["status"] in ("CANCELLED", "REJECTED")
-    recurring = each["recurringEventId"] is not None
+    over, status = each.first.end <= now, each.status
+    recurring, dead = each.series is not None, status in ("CANCELLED", "REJECTED")
     return {
-        "upcoming": not over and (each["status"] == "ACCEPTED" if recurring else not dead),
+        "upcoming": not over and (status == "ACCEPTED" if recurring else not dead),
         "recurring": recurring and not over and not dead,
         "past": over and not dead,
         "cancelled": dead,
-        "unconfirmed": each["status"] == "PENDING" and not over,
+        "unconfirmed": status == "PENDING" and not over,
     }[state]
 
 
-def _matches(each: Mapping[str, Any], query: Mapping[str, str]) -> bool:
-    people = each["attendees"]
-    for name, (key, lower) in BOUNDS.items():
-        if name in query:
-            bound = stamp(instant(query[name]))
-            if each[key] < bound if lower else each[key] > bound:
-                return False
+def _is_within(each: Meeting, bounds: Sequence[tuple[str, bool, datetime]]) -> bool:
+    at = shapes.times(each)
+    return all(at[key] >= bound if lower else at[key] <= bound for key, lower, bound in bounds)
+
+
+def _matches(each: Meeting, query: Mapping[str, str]) -> bool:
+    people = shapes.attendees(each) if "attendeeEmail" in query or "attendeeName" in query else []
     return (
-        query.get("bookingUid", each["uid"]) == each["uid"]
+        query.get("bookingUid", each.uid) == each.uid
         and ("attendeeEmail" not in query or query["attendeeEmail"] in [person["email"] for person in people])
         and ("attendeeName" not in query or query["attendeeName"] in [person["name"] for person in people])
     )

@@ -1,7 +1,7 @@
 """What Cal ID's REST API tells of its user: event types, slots and hours. Bookings are in `calid`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,22 +12,11 @@ from starlette.requests import Request
 from tests.emulators import calid_shapes as shapes
 from tests.emulators.calid_rules import Refused, instant, missing
 from tests.emulators.calid_shapes import Answer, stamp
+from tests.emulators.numbers import event_type_id, made_anew
 from tests.world import DAYS, Kind, World
 
-FIRST_TYPE, FIRST_ROW = 101, 701
+FIRST_ROW = 701
 USERNAME = "host"
-
-
-def event_type_id(world: World, kind: str) -> str:
-    known = _kinds(world)
-    return str(FIRST_TYPE + len(known) - 1 - known[::-1].index(kind))
-
-
-def _kinds(world: World) -> list[str]:
-    """The keys of kinds in the order of first sight; one that is made again after its deletion stands there twice."""
-    known: list[str] = vars(world).setdefault("calid_kinds", [])
-    known.extend(key for key in world.kinds if key not in known)
-    return known
 
 
 def done(data: Any, message: str | None = None, status: int = 200) -> Answer:
@@ -35,10 +24,17 @@ def done(data: Any, message: str | None = None, status: int = 200) -> Answer:
     return Answer({"success": True, "data": data} | told, status)
 
 
-def paged(found: Sequence[Any], query: Mapping[str, str], limit: int, message: str) -> Answer:
+def paged(
+    found: Sequence[Any],
+    query: Mapping[str, str],
+    limit: int,
+    message: str,
+    shape: Callable[[Any], Any] = lambda each: each,
+) -> Answer:
+    """A page of what was found; `shape` is how each of it is shown."""
     page, limit = int(query.get("page", 1)), int(query.get("limit", limit))
     counted = {"page": page, "limit": limit, "total": len(found), "totalPages": -(-len(found) // limit)}
-    shown = found[(page - 1) * limit : page * limit]
+    shown = [shape(each) for each in found[(page - 1) * limit : page * limit]]
     return Answer({"success": True, "data": shown, "message": message, "meta": {"pagination": counted}})
 
 
@@ -125,8 +121,7 @@ class Catalog:
         body = await request.json()
         key = body["slug"] if body["slug"] not in self._world.kinds else f"{body['slug']}-{len(self._world.kinds)}"
         if self._key_of_slug(body["slug"]) is None:
-            if key in _kinds(self._world):
-                _kinds(self._world).append(key)  # a deleted one's id is not used again
+            made_anew(self._world, key)
             self._sent.pop(key, None)
         return done(self._keep(key, body), "Event type created successfully", 201)
 

@@ -93,7 +93,7 @@ delete_webhook DELETE /webhook/{id}: Delete webhook by id
 get_webhook GET /webhook/: Get user webhooks
 get_webhook_by_id GET /webhook/{id}: Get webhook by id
 update_webhook PATCH /webhook/{id}: Update webhook by id
-"""  # noqa: E501
+"""  # noqa: E501 - a line each
 TEXTS = ("uid", "user")
 """What stands in a path and is no number."""
 LISTS = ("teamIds", "userIds", "eventTypeIds")

@@ -228,6 +228,17 @@ def _metadata(meeting: Meeting) -> dict[str, Any]:
     return dict(meeting.note.get("metadata", marker))
 
 
+def times(meeting: Meeting) -> dict[str, datetime]:
+    """What lists are searched and sorted by."""
+    first, updated = meeting.first, meeting.note.get("updatedAt")
+    return {
+        "startTime": first.start,
+        "endTime": first.end,
+        "createdAt": first.created,
+        "updatedAt": datetime.fromisoformat(updated) if updated else first.created,
+    }
+
+
 def _common(meeting: Meeting) -> dict[str, Any]:
     first, where = meeting.first, _where(meeting)
     metadata = _metadata(meeting)
@@ -240,10 +251,7 @@ def _common(meeting: Meeting) -> dict[str, Any]:
         "title": f"{meeting.kind.title if meeting.kind else first.kind} between {HOST} and {first.name}",
         "description": first.notes,
         "customInputs": None,
-        "startTime": stamp(first.start),
-        "endTime": stamp(first.end),
-        "createdAt": stamp(first.created),
-        "updatedAt": meeting.note.get("updatedAt", stamp(first.created)),
+        **{name: stamp(at) for name, at in times(meeting).items()},
         "metadata": metadata,
         "recurringEventId": meeting.series,
         "location": where,
