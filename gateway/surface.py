@@ -27,6 +27,7 @@ from gateway.audit import Told
 from gateway.callers import Caller, calling
 from gateway.core import Gateway
 from gateway.requests import LONGEST, admitted, request_id
+from providers import Provider
 from schemas import InvalidRequest, NotConnected, OutcomeUnknown, ProviderDown, SchedulingError
 from schemas.problems import problems
 
@@ -91,7 +92,7 @@ class GatewayTool(Tool):
         tool = cls(
             name=spec.name,
             title=spec.title,
-            description=inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, gateway),
+            description=inspect.cleandoc(spec.function.__doc__ or "") + _notes(spec.name, gateway.adapters),
             parameters=spec.input_schema,
             output_schema=spec.output_schema,
             annotations=spec.annotations,
@@ -100,10 +101,15 @@ class GatewayTool(Tool):
         return tool
 
     def to_mcp_tool(self, **overrides: Any) -> MCPTool:
-        """As FastMCP does, without its bookkeeping in `_meta`: a model has to read it."""
-        app = self._spec.app
-        meta = {"ui": {"resourceUri": app.uri}} if app else None
-        return super().to_mcp_tool(**({"_meta": meta} | overrides))
+        """As FastMCP does, without its bookkeeping in `_meta`: a model has to read it. For who asks: of accounts that
+        are not theirs to use nothing is said."""
+        app, may_use = self._spec.app, calls(self._gateway).policy.may_use
+        own = {
+            "_meta": {"ui": {"resourceUri": app.uri}} if app else None,
+            "description": inspect.cleandoc(self._spec.function.__doc__ or "")
+            + _notes(self.name, {name: each for name, each in self._gateway.adapters.items() if may_use(name)}),
+        }
+        return super().to_mcp_tool(**(own | overrides))
 
     async def run(self, arguments: dict[str, Any]) -> ToolResult:
         """The answer, or the failure, as a result, within the limits of its caller and of time; written down before, if
@@ -260,10 +266,10 @@ def _absent(default: Any) -> Callable[[Any], Any]:
     return lambda value: default if value is None or value == "" else value
 
 
-def _notes(operation: str, gateway: Gateway) -> str:
-    """What the configured accounts cannot do here, or do with a reservation."""
+def _notes(operation: str, adapters: Mapping[str, type[Provider]]) -> str:
+    """What these accounts cannot do here, or do with a reservation."""
     lines: dict[str, list[str]] = {}
-    for account, adapter in gateway.adapters.items():
+    for account, adapter in adapters.items():
         for said, word in ((adapter.gaps, "cannot"), (adapter.caveats, "note")):
             for each, text in said.items():
                 if each.operation == operation and (each == operation or operation not in adapter.gaps):
