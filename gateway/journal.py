@@ -155,8 +155,11 @@ class Journal:
             "created": now,
             "updated": now,
         }
-        # Who counts, or looks for others, begins alone: two at once would not see each other.
-        alone = f"writes {intent.account}" if intent.brakes or intent.changes else None
+        # Who counts, or looks for others, begins alone: two at once would not see each other. A caller's writes are
+        # counted over all accounts.
+        alone: tuple[str, ...] = (f"writes {intent.account}",) if intent.brakes or intent.changes else ()
+        if any(brake.of == "caller" for brake in intent.brakes):
+            alone = (f"writes by {intent.caller}", *alone)
         try:
             async with self._storage.write(alone=alone) as connection:
                 await connection.execute(insert(journal).values(**row))

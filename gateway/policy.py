@@ -94,7 +94,7 @@ def _fits(subject: str, sub: str, email: object) -> bool:
     if not isinstance(email, str):
         return False
     meant, has = subject.lower(), email.lower()
-    return has.rpartition("@")[2] == meant[2:] if meant.startswith("*@") else has == meant
+    return has.endswith(meant[1:]) if meant.startswith("*@") else has == meant
 
 
 EVERYTHING = Policy(tools=tuple(SETS))

@@ -43,10 +43,12 @@ async def served(gateway: Gateway, clock: Clock, **server: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def agent(url: str, mode: Any = "auto", headers: Mapping[str, str] | None = None) -> AsyncIterator[Agent]:
+async def agent(
+    url: str, mode: Any = "auto", headers: Mapping[str, str] | None = None, **client: Any
+) -> AsyncIterator[Agent]:
     transport = StreamableHttpTransport(f"{url}/mcp", headers=dict(headers or {}))
-    async with Client(transport, mode=mode) as client:
-        yield Agent(client)
+    async with Client(transport, mode=mode, **client) as connected:
+        yield Agent(connected)
 
 
 class Held(httpx2.AsyncBaseTransport):

@@ -102,11 +102,12 @@ class Storage:
                 yield connection
 
     @asynccontextmanager
-    async def write(self, *, alone: str | None = None) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, alone: str | tuple[str, ...] = ()) -> AsyncIterator[AsyncConnection]:
         """A transaction: all of it, or, if anything is raised, nothing. Raises StorageUnsure if nobody can tell.
 
         Several may be under way at once, in this process and in others. Of those that are `alone` with one name each
-        waits for the one before: what it has read and only such others change is still so when it commits.
+        waits for the one before: what it has read and only such others change is still so when it commits. With several
+        names it waits for each in turn, so that all who do have to name them in one order.
         """
         if self._writes is None:
             await self.open()
@@ -115,8 +116,8 @@ class Storage:
         with self._explained(), self.database.unhurried():
             try:
                 async with self._writes.begin() as connection:
-                    if alone is not None:
-                        await self.database.lock(connection, alone)
+                    for name in (alone,) if isinstance(alone, str) else alone:
+                        await self.database.lock(connection, name)
                     yield connection
                     is_over = True
             except Exception as error:
