@@ -41,8 +41,10 @@ async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Int
         journal.c.outcome != "failed",
         journal.c.created > now - brake.seconds,
     )
-    made = sorted(await connection.scalars(select(journal.c.created).where(*mine)))
-    if len(made) <= brake.most:
+    # The one that has to be forgotten before there may be another.
+    made = select(journal.c.created).where(*mine).order_by(journal.c.created.desc()).offset(brake.most).limit(1)
+    since = await connection.scalar(made)
+    if since is None:
         return
     what = "bookings" if intent.tool == Feature.CREATE_BOOKING else "moves"
     of = {"account": "in this account", "attendee": "for this attendee", "caller": "for you"}[brake.of]
@@ -51,5 +53,5 @@ async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Int
         f"The gateway makes {brake.most} {what} {of} in {SPANS[brake.seconds]}, and they were made. If more are meant, "
         f"the operator raises {key} in the configuration; if not, look whether something books in a loop.",
         account=parted(intent.account)[0],
-        retry_after=max(made[-brake.most - 1] + brake.seconds - now, 1),
+        retry_after=max(since + brake.seconds - now, 1),
     )
