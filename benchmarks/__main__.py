@@ -1,16 +1,12 @@
 """`python -m benchmarks`: measures, prints, and says whether each aim is met. Exit code 1 if one is not."""
 
 import asyncio
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +14,12 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, journal, upstream
+from benchmarks import engine, guarded, journal, upstream
+from benchmarks.servers import BARE, CONNECTIONS, GATEWAY, UNLIMITED, a_week, free_port, serving
 from benchmarks.wire import Call, Stdio, http_once, http_rate
 from tests.emulators.wire import TOKEN
 
-BARE = [sys.executable, "-m", "benchmarks.bare"]
-GATEWAY = [sys.executable, "-m", "gateway", "serve"]
 DOUBLE = Call("double", {"number": 21})
-CONNECTIONS = 8
 ROUNDS = 5
 COLD_ROUNDS = 10
 
@@ -62,12 +56,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(
-            "accounts: {home: {provider: local, time_zone: Europe/Berlin}}\nstorage: {url: 'sqlite:///bench.db'}\n"
+            "accounts: {home: {provider: local, time_zone: Europe/Berlin}}\n"
+            f"{UNLIMITED}storage: {{url: 'sqlite:///bench.db'}}\n"
         )
         ours = [*GATEWAY, "--config", str(config)]
         cold_start(report, console, [*ours, "--transport", "stdio"])
         stdio_calls(report, console, [*ours, "--transport", "stdio"])
         http_calls(report, console, ours)
+        guarded_calls(report, console, Path(folder))
         upstream_calls(report, console, Path(folder))
         google_slots(report, console, Path(folder))
         hosted_calls(report, console, Path(folder))
@@ -75,12 +71,6 @@ def main() -> int:
     console.print(report.table)
     console.print("Times are medians (cold start: of the best half); rates are the best round's, servers in turn.")
     return 1 if report.missed else 0
-
-
-def a_week(event_type_id: str) -> Call:
-    start = (datetime.now(UTC) + timedelta(days=2)).replace(microsecond=0)
-    window = {"start": start.isoformat(), "end": (start + timedelta(days=7)).isoformat()}
-    return Call("find_slots", {"event_type_ids": [event_type_id], **window})
 
 
 WEEK = a_week("home:30-minute-meeting")
@@ -155,12 +145,30 @@ def http_calls(report: Report, console: Console, ours: list[str]) -> None:
     report.row("create_booking, HTTP, journaled and on disk", "", f"{booking:.1f} ms")
 
 
+def guarded_calls(report: Report, console: Console, folder: Path) -> None:
+    """Calls of who has a key, under a policy and written down, beside the same where nobody is asked."""
+    for what, rates in guarded.measure(folder).items():
+        console.print(f"{what}: { ({name: [f'{rate:.0f}' for rate in each] for name, each in rates.items()}) }")
+        first, *others = rates
+        bare = max(rates[first])
+        for name in others:
+            ours = max(rates[name])
+            report.row(
+                f"{what}, HTTP, {CONNECTIONS} connections, {name}",
+                f"{bare:.0f}/s ({first})",
+                f"{ours:.0f}/s",
+                f"{ours / bare:.0%}",
+                "≥ 85 %",
+                ours / bare >= 0.85,
+            )
+
+
 def upstream_calls(report: Report, console: Console, folder: Path) -> None:
     """A read that a service has to be asked for, beside the same request made directly and by a bare tool."""
     port, bare_port, our_port = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     config = folder / "upstream.yaml"
-    config.write_text(upstream.CONFIG.format(url=url, token=TOKEN))
+    config.write_text(UNLIMITED + upstream.CONFIG.format(url=url, token=TOKEN))
     servers = [sys.executable, "-m", "benchmarks.upstream"]
     call, bare_call = Call("get_booking", {"booking_id": f"team:{upstream.BOOKING}"}), Call("get_booking", {})
     ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
@@ -211,7 +219,7 @@ def google_slots(report: Report, console: Console, folder: Path) -> None:
     port, our_port = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     config = folder / "google.yaml"
-    config.write_text(upstream.GOOGLE_CONFIG.format(url=url, token=TOKEN, others=upstream.OTHERS))
+    config.write_text(UNLIMITED + upstream.GOOGLE_CONFIG.format(url=url, token=TOKEN, others=upstream.OTHERS))
     call = Call("find_slots", {"event_type_ids": ["cal:intro"], **upstream.WEEKS})
     ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
     with (
@@ -254,7 +262,7 @@ def hosted_calls(report: Report, console: Console, folder: Path) -> None:
     port, our_port = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     config = folder / "hosted.yaml"
-    config.write_text(upstream.HOSTED_CONFIG.format(url=url, token=TOKEN))
+    config.write_text(UNLIMITED + upstream.HOSTED_CONFIG.format(url=url, token=TOKEN))
     call = Call("list_schedules", {})
     ours = [*GATEWAY, "--config", str(config), "--port", str(our_port)]
     with (
@@ -335,32 +343,6 @@ async def booking_times(port: int) -> float:
         await http_once(port, call)
         times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e3
-
-
-@contextmanager
-def serving(command: list[str], port: int, call: Call | None = None) -> Iterator[None]:
-    """The server, warm."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        if call is not None:
-            asyncio.run(http_rate(port, call, CONNECTIONS, 1))
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

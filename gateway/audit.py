@@ -101,7 +101,8 @@ class Audit:
         is_read: bool = False,
         request: str | None = None,
     ) -> T:
-        """Do it, and write down what came of it before that is answered.
+        """Do it, and write down what came of it: before that is answered, or, if `is_read`, as soon as can be, for who
+        only looks shall not wait for the disk.
 
         If the caller goes away, what is being written is finished and then written down; what was not begun is not.
         """
@@ -110,10 +111,10 @@ class Audit:
         call = audited.Call()
 
         async def done() -> T:
-            audited.begin(call)
             begun, ended = time.perf_counter(), Told(OutcomeUnknown.code)
             try:
-                answer = await work()
+                with audited.going_on(call):
+                    answer = await work()
                 ended = told(answer)
                 return answer
             except SchedulingError as error:
@@ -132,8 +133,13 @@ class Audit:
                     milliseconds=round((time.perf_counter() - begun) * 1000),
                     request=request,
                 )
-                await self._write(said)
+                if is_read:
+                    self._writes.start(self._write(said))
+                else:
+                    await self._write(said)
 
+        if is_read:
+            return await done()
         task = self._writes.start(done())
         try:
             return await asyncio.shield(task)

@@ -33,15 +33,10 @@ class Call:
 _call: ContextVar[Call | None] = ContextVar("audited", default=None)
 
 
-def begin(call: Call) -> None:
-    """It goes on from here, in this task and those begun here."""
-    _call.set(call)
-
-
 @contextmanager
-def aside() -> Iterator[None]:
-    """What is done here is not for the call that goes on."""
-    token = _call.set(None)
+def going_on(call: Call | None) -> Iterator[None]:
+    """What is done here, and in the tasks begun here, is done for that call; None: for none."""
+    token = _call.set(call)
     try:
         yield
     finally:

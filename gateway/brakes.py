@@ -1,6 +1,6 @@
 """What keeps a write from being begun: another change of the same booking, and too many bookings or moves."""
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.callers import parted
@@ -24,11 +24,20 @@ async def must_be_alone(connection: AsyncConnection, intent: Intent, marker: str
             raise BeingChanged(intent.account, row.tool, passes=row.outcome == "sent")
 
 
-async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Intent, now: int) -> None:
+async def must_not_exceed(connection: AsyncConnection, intent: Intent, now: int) -> None:
     """Raises PolicyDenied, so that nothing is begun, where a booking or a move would be one too many.
 
     The steps of a move do not count: the move does.
     """
+    # Asked all at once, for others wait meanwhile.
+    asked = select(*(_one_too_many(brake, intent, now) for brake in intent.brakes))
+    for brake, made in zip(intent.brakes, (await connection.execute(asked)).one(), strict=True):
+        if made is not None:
+            raise _refusal(brake, intent, made + brake.seconds - now)
+
+
+def _one_too_many(brake: Brake, intent: Intent, now: int) -> ScalarSelect[int]:
+    """When that was made which has to be over before there may be another; null if there may."""
     whose = {
         "account": [journal.c.account == intent.account],
         "attendee": [journal.c.account == intent.account, journal.c.attendee == intent.attendee],
@@ -41,15 +50,17 @@ async def must_not_exceed(connection: AsyncConnection, brake: Brake, intent: Int
         journal.c.outcome != "failed",
         journal.c.created > now - brake.seconds,
     )
-    made = sorted(await connection.scalars(select(journal.c.created).where(*mine)))
-    if len(made) <= brake.most:
-        return
+    newest_first = select(journal.c.created).where(*mine).order_by(journal.c.created.desc())
+    return newest_first.offset(brake.most).limit(1).scalar_subquery()
+
+
+def _refusal(brake: Brake, intent: Intent, wait: int) -> PolicyDenied:
     what = "bookings" if intent.tool == Feature.CREATE_BOOKING else "moves"
     of = {"account": "in this account", "attendee": "for this attendee", "caller": "for you"}[brake.of]
     key = "the caller's policy" if brake.of == "caller" else "`brakes`"
-    raise PolicyDenied(
+    return PolicyDenied(
         f"The gateway makes {brake.most} {what} {of} in {SPANS[brake.seconds]}, and they were made. If more are meant, "
         f"the operator raises {key} in the configuration; if not, look whether something books in a loop.",
         account=parted(intent.account)[0],
-        retry_after=max(made[-brake.most - 1] + brake.seconds - now, 1),
+        retry_after=max(wait, 1),
     )

@@ -165,8 +165,8 @@ class Journal:
                 await connection.execute(insert(journal).values(**row))
                 if intent.changes is not None:
                     await must_be_alone(connection, intent, marker)
-                for brake in intent.brakes:
-                    await must_not_exceed(connection, brake, intent, now)
+                if intent.brakes:
+                    await must_not_exceed(connection, intent, now)
         except OutcomeUnknown as lost:  # whether there is a row: it stands for nothing
             await self._forget(marker)
             raise ProviderDown("The gateway's database was lost before anything was sent. Try again.") from lost

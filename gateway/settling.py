@@ -132,7 +132,7 @@ class Settling:
     async def _outcome(self, provider: Provider, row: "Row[Any]") -> tuple[str, str | None]:
         """What came of a write, and the id of what it made."""
         try:
-            with audited.aside():
+            with audited.going_on(None):
                 made = await reading(provider, self._look(provider, row))
         except SchedulingError as error:
             log.info("account %s: what came of %s cannot be told yet: %s", row.account, row.id, error.code)
