@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gateway.callers import LOCAL, Caller
-from gateway.policy import Policy
+from gateway.policy import NOTHING, Policy
 from schemas import PolicyDenied
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ def calls(gateway: "Gateway") -> Caller:
 def must_be_allowed(gateway: "Gateway", who: Caller, tool: str) -> None:
     """Raises PolicyDenied, with what is allowed instead."""
     policy = who.policy
+    if policy is NOTHING:
+        raise PolicyDenied("No policy of this gateway is for you. Ask whoever runs it to add you to one.")
     if policy.is_over(gateway.clock.now()):
         raise PolicyDenied("Your access has ended. Ask whoever runs this gateway.")
     if tool not in policy.allowed:

@@ -20,7 +20,7 @@ import anyio
 
 from gateway import audited
 from gateway.audit_lines import STARTED, STOPPED, ZEROS, Head, Line, Said, instant, sealed, version_after
-from gateway.callers import caller, parted
+from gateway.callers import LOCAL, caller, calling, parted
 from gateway.writes import Writes
 from schemas import OutcomeUnknown, SchedulingError
 
@@ -217,7 +217,8 @@ class Audit:
         if self.head is None or self._begun is None or now - self._begun >= CHAIN:
             self._before, self.head, self._begun = self.head or self._before, Head(secrets.token_hex(16), 0, ZEROS), now
         if self.head.number == 0:
-            started = self._line(STARTED, reference=version_after(version("scheduling-gateway"), self._before))
+            with calling(LOCAL):
+                started = self._line(STARTED, reference=version_after(version("scheduling-gateway"), self._before))
             batch = [{**started, "at": batch[0]["at"]} if batch else started, *batch]
         lines: list[Line] = []
         for said in batch:

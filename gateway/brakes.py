@@ -1,5 +1,7 @@
 """What keeps a write from being begun: another change of the same booking, and too many bookings or moves."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import ScalarSelect, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -7,6 +9,12 @@ from gateway.callers import parted
 from gateway.intents import OPEN, SPANS, BeingChanged, Brake, Intent, changed_by
 from providers.storage.tables import journal
 from schemas import Feature, PolicyDenied
+
+WHAT: Mapping[str, str] = {
+    Feature.CREATE_BOOKING: "bookings",
+    Feature.RESCHEDULE_BOOKING: "moves",
+    Feature.CREATE_SCHEDULING_LINK: "links to book",
+}
 
 
 async def must_be_alone(connection: AsyncConnection, intent: Intent, marker: str) -> None:
@@ -43,9 +51,12 @@ def _one_too_many(brake: Brake, intent: Intent, now: int) -> ScalarSelect[int]:
         "attendee": [journal.c.account == intent.account, journal.c.attendee == intent.attendee],
         "caller": [journal.c.caller == intent.caller],
     }
+    # A link may be one booking more of whoever made it.
+    booked = (Feature.CREATE_BOOKING, Feature.CREATE_SCHEDULING_LINK)
+    alike = booked if brake.of == "caller" and intent.tool in booked else (intent.tool,)
     mine = (
         *whose[brake.of],
-        journal.c.tool == intent.tool,
+        journal.c.tool.in_(alike),
         journal.c.parent.is_(None),
         journal.c.outcome != "failed",
         journal.c.created > now - brake.seconds,
@@ -55,7 +66,7 @@ def _one_too_many(brake: Brake, intent: Intent, now: int) -> ScalarSelect[int]:
 
 
 def _refusal(brake: Brake, intent: Intent, wait: int) -> PolicyDenied:
-    what = "bookings" if intent.tool == Feature.CREATE_BOOKING else "moves"
+    what = WHAT[intent.tool]
     of = {"account": "in this account", "attendee": "for this attendee", "caller": "for you"}[brake.of]
     key = "the caller's policy" if brake.of == "caller" else "`brakes`"
     return PolicyDenied(

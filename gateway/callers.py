@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 
@@ -25,6 +25,8 @@ class Caller:
     policy: Policy = EVERYTHING
     acts_for: str | None = None
     """Whose accounts a guest's page works with."""
+    visitor: str | None = field(default=None, repr=False)
+    """Which of the guests, who have no names."""
 
     @cached_property
     def owner(self) -> str:
@@ -35,10 +37,10 @@ class Caller:
 LOCAL = Caller("local")
 
 
-def guest_of(kept_as: str) -> Caller:
-    """Whoever has a link to a page of ours for that account."""
+def guest_of(kept_as: str, visitor: str | None = None) -> Caller:
+    """Whoever has a link to a page of ours for that account; each visitor's requests are their own."""
     account, owner = parted(kept_as)
-    return Caller("guest", EVERYTHING.model_copy(update={"accounts": (account,)}), owner)
+    return Caller("guest", EVERYTHING.model_copy(update={"accounts": (account,)}), owner, visitor)
 
 
 _calling: ContextVar[Caller] = ContextVar("calling", default=LOCAL)

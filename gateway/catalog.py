@@ -14,6 +14,7 @@ from gateway.answers import (
     ScheduleAnswer,
     SchedulesAnswer,
 )
+from gateway.callers import caller
 from gateway.connecting import is_curable
 from gateway.pages import BOOK
 from providers import Provider
@@ -25,6 +26,7 @@ from schemas import (
     NotConnected,
     NotFound,
     OutcomeUnknown,
+    PolicyDenied,
     Schedule,
     ScheduleChange,
     SchedulingError,
@@ -195,12 +197,18 @@ class Catalog:
         provider.require(Feature.CREATE_SCHEDULING_LINK)
         if not single_use:
             provider.require(Feature.CREATE_SCHEDULING_LINK_REUSABLE)
+            if caller().policy.bookings is not None:
+                raise PolicyDenied(
+                    "Your bookings are counted, and those at this link would not be. Make one that is good once "
+                    "(single_use).",
+                    account=provider.account,
+                )
         page = await self._page(provider, own) if provider.guest_page else None
 
         async def make(_: str) -> SchedulingLink:
             if page is None:
                 return await provider.create_scheduling_link(own, single_use)
-            token = await self._gateway.links.make(provider.kept_as, own, single_use)
+            token = await self._gateway.links.make(provider.kept_as, own, single_use, caller().name)
             return SchedulingLink(url=f"{page}/{token}", single_use=single_use)
 
         link = await self._gateway.write(provider, Feature.CREATE_SCHEDULING_LINK, [event_type_id, single_use], make)

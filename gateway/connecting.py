@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gateway.accounts import reading
+from gateway.allowed import must_be_allowed
 from gateway.callers import caller
 from gateway.policy import ADMIN
 from providers import Provider
@@ -77,6 +78,9 @@ class Connecting:
                     "This link was made for somebody else, so nothing was done. Ask your own assistant to connect "
                     "the account, and open the link it gives you."
                 )
+            must_be_allowed(self._gateway, caller(), "list_accounts")
+            if account not in self._gateway.accounts or not may_connect(provider):
+                raise PolicyDenied("You may not connect this account any more.", account=account)
             # Taken afterwards: where the vendor is down the link is still good.
             address = await self._begin(provider, holder)
             if await vault.take("ticket", ticket) is not None:

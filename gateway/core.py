@@ -15,7 +15,7 @@ from gateway.accounts import Accounts, reading, writing
 from gateway.audit import Audit
 from gateway.availability import Availability
 from gateway.bookings import Bookings
-from gateway.callers import caller
+from gateway.callers import caller, parted
 from gateway.catalog import Catalog
 from gateway.config import Config
 from gateway.connecting import Connecting
@@ -177,7 +177,9 @@ class Gateway:
         """The same for a write that must happen once: by `key` for a day, or else by `same` for ten minutes."""
         await self.settling.due(provider)
         intent = self._intent(provider, tool, same if key is None else request, attendee=attendee)
-        claim = digest(intent.caller, tool, key is None, same if key is None else key)
+        # Each guest's requests are that guest's, and of an account that each caller has of one's own, of that one.
+        whose = (intent.caller, caller().visitor, parted(intent.account)[1])
+        claim = digest(*whose, tool, key is None, same if key is None else key)
         intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY, kept=kept, changes=changes)
         look = _named(provider, look)
         once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
@@ -213,7 +215,7 @@ class Gateway:
         what = f"{lost.message.partition('. ')[0]}. It was looked for and did not happen; try again."
         raise ProviderDown(what, account=provider.account)
 
-    def _brakes(self) -> "tuple[Brake, ...]":
+    def _brakes(self, *, has_attendee: bool) -> "tuple[Brake, ...]":
         from gateway.intents import SPANS, Brake
 
         brakes = self.config.brakes
@@ -221,21 +223,22 @@ class Gateway:
         return tuple(
             Brake(limit.hour if span == 3600 else limit.day, span, of)
             for of, limit in limits.items()
-            if limit is not None
+            if limit is not None and (has_attendee or of != "attendee")
             for span in SPANS
         )
 
     def _intent(self, provider: Provider, tool: Feature, request: object, *, attendee: str | None) -> "Intent":
-        """With an attendee, one that brakes hold for."""
+        """Brakes hold for what has an attendee, and for links, at which attendees book."""
         from gateway.intents import Intent
 
+        is_braked = attendee is not None or tool is Feature.CREATE_SCHEDULING_LINK
         return Intent(
             caller=caller().name,
             account=provider.kept_as,
             tool=tool,
             digest=digest(request),
             attendee=None if attendee is None else digest(attendee.lower()),
-            brakes=() if attendee is None else self._brakes(),
+            brakes=self._brakes(has_attendee=attendee is not None) if is_braked else (),
         )
 
 

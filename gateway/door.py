@@ -10,6 +10,7 @@ from fastmcp.server.dependencies import get_access_token
 
 from gateway.callers import Caller
 from gateway.keys import PREFIX, Key
+from gateway.policy import NOTHING
 from gateway.server_config import KeysAuth, NoAuth, OAuthAuth
 from providers.slots import seconds
 from schemas import PolicyDenied
@@ -76,16 +77,16 @@ class Door:
         return None if policy is None else Caller(_name(str(claims.get("iss", "")), subject), policy)
 
     def caller(self) -> Caller:
-        """Who makes the request that is answered now. Raises PolicyDenied for somebody whom no policy lets in."""
+        """Who makes the request that is answered now; whom no policy lets in may do nothing.
+
+        Raises PolicyDenied if it is not known who that is.
+        """
         token = get_access_token()
-        who = None
         if isinstance(token, KeyToken):
-            who = token.caller
-        elif token is not None:
-            who = self._person(token.claims)
-        if who is None:
-            raise PolicyDenied("No policy of this gateway is for you. Ask whoever runs it to add you to one.")
-        return who
+            return token.caller
+        if token is None or not isinstance(subject := token.claims.get("sub"), str):
+            raise PolicyDenied("It is not known who you are. Sign in again.")
+        return self._person(token.claims) or Caller(_name(str(token.claims.get("iss", "")), subject), NOTHING)
 
 
 async def at_door(gateway: "Gateway", url: str) -> AuthProvider | None:

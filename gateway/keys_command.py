@@ -65,13 +65,17 @@ def show(config: Config) -> int:
 def revoke(config: Config, name: str) -> int:
     """Take a key back. 1 if there is none of that name that is good."""
 
+    console = Console(highlight=False)
+
     async def take_back(gateway: Gateway) -> bool:
         if not await gateway.keys.revoke(name):
             return False
         await gateway.audit.record("revoke_key", reference=name)
+        links = await gateway.links.revoke_of(f"key:{name}")
+        if links:
+            console.print(f"Taken back with it: {links} links to book that it had made.")
         return True
 
-    console = Console(highlight=False)
     if not _run(config, take_back):
         console.print(f"There is no key called {name} that is not revoked. See: scheduling-gateway keys list")
         return 1

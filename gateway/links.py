@@ -25,6 +25,7 @@ class Link:
     account: str
     event_type_id: str
     single_use: bool
+    caller: str
     created: int
     used: int | None
     used_by: str | None
@@ -59,10 +60,16 @@ class Links:
         self._storage = storage
         self._clock = clock
 
-    async def make(self, account: str, event_type_id: str, single_use: bool) -> str:
-        """A new link; what it has in it is not to be had again."""
+    async def make(self, account: str, event_type_id: str, single_use: bool, caller: str) -> str:
+        """A new link, made by that caller; what it has in it is not to be had again."""
         token = secrets.token_urlsafe(24)
-        row = {"account": account, "event_type_id": event_type_id, "single_use": single_use, "created": self._now()}
+        row = {
+            "account": account,
+            "event_type_id": event_type_id,
+            "single_use": single_use,
+            "caller": caller,
+            "created": self._now(),
+        }
         async with self._storage.write() as connection:
             await connection.execute(insert(links).values(id=hashed(token), **row))
         return token
@@ -90,6 +97,13 @@ class Links:
 
     async def revoke(self, id: str) -> bool:
         return await self._change(id, revoked=self._now())
+
+    async def revoke_of(self, caller: str) -> int:
+        """Take back all that a caller has made; how many there were."""
+        mine = (links.c.caller == caller, links.c.revoked.is_(None))
+        async with self._storage.write() as connection:
+            changed = await connection.execute(update(links).where(*mine).values(revoked=self._now()))
+        return changed.rowcount
 
     async def let_in(self, link: Link, visitor: str, booking_id: str, time_zone: str) -> str:
         """The guest's own link to a booking; the same one if the same visitor booked it before."""

@@ -100,5 +100,8 @@ def _fits(subject: str, sub: str, email: object) -> bool:
 EVERYTHING = Policy(tools=tuple(SETS))
 """What the person whose machine this is may do."""
 
+NOTHING = Policy(accounts=(), tools=())
+"""What somebody may do who signed in and whom no policy is for."""
+
 DEFAULT = Policy()
 """What a key may do that was made without a policy."""

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from gateway.allowed import calls
+from gateway.allowed import calls, must_be_allowed
 from gateway.callers import calling
 from gateway.connecting import consent_of
 from gateway.requests import front
@@ -31,7 +31,9 @@ def routes(gateway: "Gateway") -> list[Route]:
             "draining": is_draining,
         }
         try:
-            with calling(calls(gateway)):
+            who = calls(gateway)
+            must_be_allowed(gateway, who, "list_accounts")
+            with calling(who):
                 told["accounts"] = await _accounts(gateway)
         except PolicyDenied:
             pass  # where one has to sign in, accounts are told to who has

@@ -55,7 +55,9 @@ def http(config: Config) -> int:
         host, port = listener.getsockname()[:2]
         logs.say(f"{NAME} with {_accounts(config)}")
         own = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logs.say(ready(f"{(config.server.public_url or own).rstrip('/')}{config.server.path}"))
+        public = (config.server.public_url or own).rstrip("/")
+        logs.say(f"answers at {own}{config.server.path}" + ("" if public == own else f", for clients {public}"))
+        logs.say(ready(f"{public}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
             await server.serve(sockets=[listener])
@@ -173,8 +175,7 @@ def ready(url: str) -> str:
     """What to paste where, for whoever started the server."""
     snippet = json.dumps({"mcpServers": {"scheduling": {"type": "http", "url": url}}}, indent=2)
     return (
-        f"answers at {url}\n\n"
-        f"Claude Code:  claude mcp add --transport http scheduling {url}\n"
+        f"\nClaude Code:  claude mcp add --transport http scheduling {url}\n"
         f"Cursor and others, in their MCP configuration:\n{snippet}\n\nStop with Ctrl-C."
     )
 

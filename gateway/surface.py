@@ -122,7 +122,7 @@ class GatewayTool(Tool):
         with observing.calling(self.name) as call:
             try:
                 who = calls(self._gateway)
-                with calling(who), admitted(who.name), self._gateway.clock.within(LONGEST):
+                with calling(who), self._gateway.clock.within(LONGEST):
                     answer = partial(self._answer, arguments, who)
                     made = await self._gateway.audit.call(
                         self.name, answer, told, is_read=is_read, request=request_id()
@@ -143,11 +143,12 @@ class GatewayTool(Tool):
     async def _answer(self, arguments: dict[str, Any], who: Caller) -> ToolResult:
         """The only place where errors become results."""
         try:
-            must_be_allowed(self._gateway, who, self.name)
-            values = self._validated(arguments)
-            if not self._gateway.is_open:
-                await self._gateway.open()
-            answer = await self._spec.function(self._gateway, **values)
+            with admitted(who.name):
+                must_be_allowed(self._gateway, who, self.name)
+                values = self._validated(arguments)
+                if not self._gateway.is_open:
+                    await self._gateway.open()
+                answer = await self._spec.function(self._gateway, **values)
         except SchedulingError as error:
             link = await self._gateway.connecting.explained(error)
             return asking(error, link) or failure(error)

@@ -295,7 +295,7 @@ async def test_who_waits_too_long_is_told_that_it_is_busy(
 
 async def test_a_guests_link_that_is_asked_for_twice_at_once_is_one(storage: Storage, other: Storage) -> None:
     each = [Links(one, Clock()) for one in (storage, other)]
-    link = await each[0].find(await each[0].make("home", "intro", single_use=True))
+    link = await each[0].find(await each[0].make("home", "intro", single_use=True, caller="local"))
     assert link is not None
     claims = await asyncio.gather(*(links.claim(link, f"v{n}") for n, links in enumerate(each * 4)))
     assert sorted(claims) == [False] * 7 + [True]

@@ -87,7 +87,7 @@ class BookingPages:
             return message("This page was open too long", "Choose your time once more, then book.", 400, again)
         try:
             given = await form(request)
-            with calling(guest_of(link.account)):
+            with calling(guest_of(link.account, visitor)):
                 answer = await self._booked(request, link, visitor, given)
         except SchedulingError as error:
             answer = failed(error)

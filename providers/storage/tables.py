@@ -146,6 +146,8 @@ links = Table(
     Column("account", String(ACCOUNT), nullable=False),
     Column("event_type_id", String(ID), nullable=False),
     Column("single_use", Boolean, nullable=False),
+    # Who made it.
+    Column("caller", String(200), nullable=False, server_default="local"),
     Column("created", BigInteger, nullable=False),
     Column("used", BigInteger, nullable=True),
     Column("used_by", String(64), nullable=True),
