@@ -55,7 +55,7 @@ def http(config: Config) -> int:
         host, port = listener.getsockname()[:2]
         logs.say(f"{NAME} with {_accounts(config)}")
         own = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logs.say(ready(f"{(config.server.public_url or own).rstrip('/')}{config.server.path}"))
+        logs.say(to_paste(f"{(config.server.public_url or own).rstrip('/')}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
             await server.serve(sockets=[listener])
@@ -169,7 +169,7 @@ async def _legacy_stdio(server: FastMCP[Any]) -> None:
         reset_transport(token)
 
 
-def ready(url: str) -> str:
+def to_paste(url: str) -> str:
     """What to paste where, for whoever started the server."""
     snippet = json.dumps({"mcpServers": {"scheduling": {"type": "http", "url": url}}}, indent=2)
     return (
