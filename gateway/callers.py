@@ -30,7 +30,10 @@ class Caller:
 
     @cached_property
     def owner(self) -> str:
-        """Whose accounts are meant where each caller has one's own; tells nothing of the name."""
+        """Whose accounts are meant where each caller has one's own.
+
+        Vendors see it, in the `state` of a consent. It does not say the name; who guesses the name can check the guess.
+        """
         return self.acts_for or sha256(self.name.encode()).hexdigest()[:24]
 
 

@@ -1,7 +1,5 @@
 """The pages of connecting: where a link begins, and where the vendor sends the browser back to."""
 
-from urllib.parse import urlsplit
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -9,7 +7,8 @@ from starlette.routing import Route
 from gateway.callers import calling
 from gateway.connecting import CALLBACK, DOCUMENT, START, TICKET, account_of
 from gateway.core import Gateway
-from gateway.pages.shown import HEADERS, message, told
+from gateway.pages.accounts import ACCOUNTS
+from gateway.pages.shown import HEADERS, below, message, told
 from gateway.pages.signin import to_sign_in, visitor
 
 HOLDER = "connecting"
@@ -29,7 +28,7 @@ def routes(gateway: Gateway) -> list[Route]:
             f"{HOLDER}-{kept_as}",
             holder,
             max_age=int(TICKET.total_seconds()),
-            path=cookie_path(gateway),
+            path=below(gateway, START),
             httponly=True,
             samesite="lax",
             secure=(gateway.connecting.url or "").startswith("https://"),
@@ -44,9 +43,9 @@ def routes(gateway: Gateway) -> list[Route]:
         holder = request.cookies.get(f"{HOLDER}-{account_of(answer)}", "")
         provider = await gateway.connecting.finish(answer, holder)
         who = await gateway.connecting.greeted(provider)
-        accounts = (f"{urlsplit(gateway.connecting.url or '').path}/accounts", "All accounts")
+        accounts = (below(gateway, ACCOUNTS), "All accounts")
         connected = message(f"{provider.account} is connected", f"{who} You can close this window.", 200, accounts)
-        connected.delete_cookie(f"{HOLDER}-{provider.kept_as}", path=cookie_path(gateway))
+        connected.delete_cookie(f"{HOLDER}-{provider.kept_as}", path=below(gateway, START))
         return connected
 
     async def document(request: Request) -> Response:
@@ -60,8 +59,3 @@ def routes(gateway: Gateway) -> list[Route]:
         Route(DOCUMENT, document, methods=["GET"]),
         Route(f"{START}/{{account}}", told(start), methods=["GET"]),
     ]
-
-
-def cookie_path(gateway: Gateway) -> str:
-    """Where a browser finds these pages, be it below a path of a proxy's."""
-    return f"{urlsplit(gateway.connecting.url or '').path}{START}"

@@ -101,7 +101,9 @@ class Connecting:
 
         Raises InvalidRequest for an answer to nothing that was begun, NotConnected if there was no consent.
         """
-        provider = self._gateway.pool.named(account_of(answer))
+        # Which account it is says what was begun, and not the answer: an adapter is made for no name that anyone sends.
+        begun = await self._gateway.vault.get("consent", answer.get("state", ""))
+        provider = None if begun is None else self._gateway.pool.named(begun["account"])
         if provider is None:
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self._client(provider).finish(answer, holder)

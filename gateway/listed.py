@@ -4,12 +4,17 @@ from collections.abc import Sequence
 
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool
+from mcp.shared.exceptions import MCPError
 from mcp.types import ListToolsRequest
 
 from gateway.allowed import calls
 from gateway.core import Gateway
-from gateway.surface import GatewayTool
-from schemas import PolicyDenied
+from gateway.requests import admitted
+from gateway.surface import GatewayTool, failure
+from schemas import PolicyDenied, SchedulingError
+
+REFUSED = -32000
+"""JSON-RPC's code for an error of a server's own; a list has no other way to say that it is one too many."""
 
 
 class OnlyWhatIsAllowed(Middleware):
@@ -21,11 +26,15 @@ class OnlyWhatIsAllowed(Middleware):
     async def on_list_tools(
         self, context: MiddlewareContext[ListToolsRequest], call_next: CallNext[ListToolsRequest, Sequence[Tool]]
     ) -> Sequence[Tool]:
-        tools = await call_next(context)
         try:
             who = calls(self._gateway)
         except PolicyDenied:
             return []
+        try:
+            with admitted(who.name):
+                tools = await call_next(context)
+        except SchedulingError as error:
+            raise MCPError(REFUSED, str(error), failure(error).structured_content) from None
         if who.policy.is_over(self._gateway.clock.now()):
             return []
         allowed = [tool for tool in tools if tool.name in who.policy.allowed]

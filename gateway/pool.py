@@ -20,6 +20,7 @@ class Pool:
         self._services = services
         self._made: dict[str, Provider] = {}
         self._used: dict[str, datetime] = {}
+        self._reached: dict[str, datetime] = {}
         for name, account in accounts.items():
             if account.owner is None:
                 self._make(name)
@@ -27,14 +28,14 @@ class Pool:
     def of(self, account: str, owner: str) -> Provider:
         """An account's adapter, as it is for that owner. Raises KeyError if there is no such account."""
         mine = kept_as(account, owner if self._accounts[account].owner == "caller" else None)
-        return self._made.get(mine) or self._make(mine)
+        return self._reach(mine)
 
     def named(self, kept_as: str) -> Provider | None:
         """The adapter whose rows are kept under that name; None if there is no such account (any more)."""
         account, owner = parted(kept_as)
         if account not in self._accounts or (self._accounts[account].owner == "caller") != (owner is not None):
             return None
-        return self._made.get(kept_as) or self._make(kept_as)
+        return self._reach(kept_as)
 
     @property
     def made(self) -> list[Provider]:
@@ -50,16 +51,23 @@ class Pool:
         return self._used.get(provider.kept_as)
 
     async def tidy(self) -> None:
-        """Give back callers' own adapters that nobody has used for long."""
+        """Give back callers' own adapters that nobody has reached for long."""
         now = self._services.clock.now()
         for name in [name for name in self._made if parted(name)[1] is not None]:
-            if now - self._used.setdefault(name, now) > IDLE:
-                del self._used[name]
+            if now - self._reached[name] > IDLE:
+                del self._reached[name]
+                self._used.pop(name, None)
                 await self._made.pop(name).close()
 
     async def close(self) -> None:
         for provider in self.made:
             await provider.close()
+
+    def _reach(self, kept_as: str) -> Provider:
+        provider = self._made.get(kept_as) or self._make(kept_as)
+        # Not the same as a use, which is shown to people: a page looks at what nobody uses too.
+        self._reached[kept_as] = self._services.clock.now()
+        return provider
 
     def _make(self, kept_as: str) -> Provider:
         name, _ = parted(kept_as)

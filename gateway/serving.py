@@ -57,7 +57,7 @@ def http(config: Config) -> int:
         own = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         public = (config.server.public_url or own).rstrip("/")
         logs.say(f"answers at {own}{config.server.path}" + ("" if public == own else f", for clients {public}"))
-        logs.say(ready(f"{public}{config.server.path}"))
+        logs.say(to_paste(f"{public}{config.server.path}"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_sweep, gateway)
             await server.serve(sockets=[listener])
@@ -171,7 +171,7 @@ async def _legacy_stdio(server: FastMCP[Any]) -> None:
         reset_transport(token)
 
 
-def ready(url: str) -> str:
+def to_paste(url: str) -> str:
     """What to paste where, for whoever started the server."""
     snippet = json.dumps({"mcpServers": {"scheduling": {"type": "http", "url": url}}}, indent=2)
     return (

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.config import Config, StorageConfig
 from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
+from gateway.pool import IDLE
 from gateway.server import build_server
 from gateway.server_config import ServerConfig
 from gateway.serving import listen, own_url
@@ -321,6 +322,42 @@ async def test_behind_a_path_of_a_proxy_the_browser_that_began_can_finish(office
     assert "Path=/sched/connect" in begun.headers["set-cookie"]
     assert "Secure" in begun.headers["set-cookie"]
     assert office.consent.clients["client-1"]["redirect_uris"] == ["https://example.com/sched/connect/callback"]
+
+
+@pytest.fixture
+async def private(tmp_path: Path) -> AsyncIterator[Office]:
+    """An office where everyone connects an account of their own."""
+    office = Office(tmp_path)
+    office.restarted(office.configured(tmp_path, work={**OAUTH, "owner": "caller"}))
+    async with office.open():
+        yield office
+
+
+async def test_an_answer_to_nothing_makes_no_account(private: Office) -> None:
+    await private.gateway.open()
+    made = len(private.gateway.pool.made)
+    for number in range(3):
+        answer = await private.visit(f"{private.url}{CALLBACK}?state=work~nobody{number}.x&code=x")
+        assert (answer.status_code, "was not begun here" in answer.text) == (400, True)
+    assert len(private.gateway.pool.made) == made
+    async with private.agent() as agent:
+        assert "work is connected" in (await private.visit(await link(agent))).text
+
+
+async def test_an_account_of_ones_own_that_is_looked_at_stays_open(private: Office) -> None:
+    await private.gateway.open()
+    gateway = private.gateway
+    looked_at = gateway.accounts["work"]
+    for _ in range(2):
+        await gateway.pool.tidy()
+        private.clock.advance(IDLE)
+        assert gateway.accounts["work"] is looked_at
+    await gateway.pool.tidy()
+    assert looked_at in gateway.pool.made
+    assert gateway.pool.used(looked_at) is None, "nobody has asked it for anything"
+    private.clock.advance(IDLE + timedelta(seconds=1))
+    await gateway.pool.tidy()
+    assert looked_at not in gateway.pool.made
 
 
 async def test_a_link_is_still_good_where_the_vendor_was_down(office: Office) -> None:

@@ -89,8 +89,8 @@ class House:
 class Visitor(httpx2.AsyncClient):
     """A browser: cookies, and no scripts."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(base_url=url, follow_redirects=True)
+    def __init__(self, url: str, network: httpx2.AsyncBaseTransport | None = None) -> None:
+        super().__init__(base_url=url, transport=network, follow_redirects=True)
 
     async def week(self, link: str, **query: str) -> list[str]:
         """The starts that are on offer."""
@@ -103,6 +103,25 @@ class Visitor(httpx2.AsyncClient):
         await self.get(link, params={"start": start, "zone": zone})
         form = {"start": start, "zone": zone, "name": "Ben", "email": "ben@example.com", "notes": ""}
         return await self.post(link, data=form | {name.replace("__", "."): each for name, each in fields.items()})
+
+
+class Proxy(httpx2.AsyncBaseTransport):
+    """It ends TLS, and passes on what is below `public`, and that alone, to where the gateway is."""
+
+    def __init__(self, public: str, own: str) -> None:
+        self._public, self._own = public, own
+        self._network = httpx2.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if not str(request.url).startswith(f"{self._public}/"):
+            return httpx2.Response(404)
+        url = str(request.url).replace(self._public, self._own, 1)
+        headers = {**request.headers, "host": urlsplit(self._own).netloc}
+        passed = httpx2.Request(request.method, url, headers=headers, stream=request.stream)
+        return await self._network.handle_async_request(passed)
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
 
 
 def links(html: str) -> list[str]:
@@ -402,6 +421,35 @@ async def test_a_session_ends_after_an_hour(house: House) -> None:
 
 
 # All of them
+
+
+async def test_below_a_path_of_a_proxy_every_link_form_and_cookie_leads_there(house: House) -> None:
+    own, public = house.url, "https://example.com/sched"
+    house.gateway.connecting.url = public
+    link = await house.link(single_use=False)
+    async with Visitor("https://example.com", Proxy(public, own)) as guest:
+        early = await guest.post(link)
+        assert (await guest.get(links(early.text)[-1])).status_code == 200
+        [start, *_] = await guest.week(link)
+        [cookie] = guest.cookies.jar
+        assert (cookie.path, cookie.secure) == (urlsplit(link).path, True)
+        booked = await guest.fill_in(link, start)
+        assert (booked.status_code, booked.url.path.startswith("/sched/booked/")) == (200, True)
+        choosing = await guest.get(next(each for each in links(booked.text) if "/move" in each))
+        asked = await guest.get(next(each for each in links(choosing.text) if "start=" in each))
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', asked.text))
+        moved = await guest.post(actions(asked.text)[-1], data=fields)
+        assert (moved.status_code, moved.url) == (200, booked.url)
+        cancelled = await guest.post(actions(moved.text)[-1])
+        assert "This meeting is cancelled" in cancelled.text
+        accounts = await guest.get(f"{public}/")
+        assert (accounts.status_code, accounts.url.path) == (200, "/sched/accounts")
+        action = str(accounts.url.join(actions(accounts.text)[-1]))
+        too_old = await guest.post(action)
+        assert links(too_old.text)[-1] == "/sched/accounts"
+        fields = dict(re.findall(r'name="(csrf)" value="([^"]*)"', accounts.text))
+        back = await guest.post(action, data=fields)
+        assert (back.status_code, back.url.path, await house.gateway.links.live()) == (200, "/sched/accounts", [])
 
 
 async def test_no_page_answers_on_a_foreign_host(house: House) -> None:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 import uvicorn
 from anyio.abc import ByteStream
+from mcp.shared.exceptions import MCPError
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,7 +25,9 @@ from gateway.serving import listen
 from providers.rest import ATTEMPTS, LONGEST_ANSWER
 from schemas import OutcomeUnknown, ProviderDown, RateLimited
 from tests.agent import connected
+from tests.keyed import Keyed
 from tests.over_http import JSON_RPC, Held, agent, served
+from tests.sign_in_stage import Browser
 from tests.stages import LocalStage, Stage
 from tests.world import TEN, Clock
 
@@ -328,6 +331,46 @@ async def test_a_caller_may_make_so_many_calls_a_minute(local: LocalStage, mode:
         await client.list_accounts()
         with pytest.raises(RateLimited):
             await client.list_accounts()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_lists_of_tools_count_as_calls(local: LocalStage, mode: str) -> None:
+    async with (
+        served(local.gateway, local.clock, limits={"per_minute": 3}) as url,
+        agent(url, mode) as client,
+    ):
+        for _ in range(3):
+            assert await client.client.list_tools()
+        with pytest.raises(MCPError, match="3 calls a minute") as caught:
+            await client.client.list_tools()
+        assert caught.value.error.data == {
+            "code": "rate_limited",
+            "message": "You may make 3 calls a minute. Try again in 20 seconds.",
+            "retry_after": 20,
+        }
+        with pytest.raises(RateLimited):
+            await client.list_accounts()
+
+
+async def test_pages_count_as_calls_of_who_looks_at_them(tmp_path: Path) -> None:
+    async with Keyed(tmp_path, limits={"per_minute": 3}).open() as at, Browser() as browser:
+        key = await at.key("laptop")
+        await browser.submit(await browser.client.get(f"{at.url}/signin"), key=key)
+        assert browser.pages[-1].url.path == "/accounts"
+        for _ in range(2):
+            shown = await browser.client.get(f"{at.url}/accounts")
+            assert shown.status_code == 200
+        late = await browser.client.get(f"{at.url}/accounts")
+        assert (late.status_code, "You may make 3 calls a minute" in late.text) == (429, True)
+        csrf = re.findall(r'name="csrf" value="([^"]+)"', shown.text)[0]
+        pressed = await browser.client.post(f"{at.url}/accounts/home/disconnect", data={"csrf": csrf})
+        assert pressed.status_code == 429
+        async with at.agent(key) as client:
+            with pytest.raises(RateLimited):
+                await client.list_accounts()
+        async with at.agent(await at.key("desk")) as client:
+            await client.list_accounts()
+        assert (await browser.client.post(f"{at.url}/signout", data={"csrf": csrf})).status_code == 200
 
 
 async def test_a_caller_may_make_so_many_calls_at_once(stage: Stage, held: Held) -> None:

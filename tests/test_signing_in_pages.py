@@ -308,6 +308,27 @@ async def test_signing_out_ends_the_session_for_whoever_has_it(house: House) -> 
         assert (await browser.client.post(f"{at.url}/signout")).status_code == 200
 
 
+async def test_a_page_that_is_still_loading_undoes_no_sign_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house.open() as at, Browser() as browser, Browser() as other_tab:
+        await page(browser, f"{at.url}/private")
+        key = browser.client.cookies[SESSION]
+        kept = await at.gateway.vault.get(SESSION, key)
+        assert kept is not None
+        other_tab.client.cookies.set(SESSION, key)
+        list_accounts = at.gateway.catalog.list_accounts
+
+        async def slow() -> Any:
+            out = await other_tab.client.post(f"{at.url}/signout", data={"csrf": kept["csrf"]})
+            assert out.status_code == 200
+            return await list_accounts()
+
+        monkeypatch.setattr(at.gateway.catalog, "list_accounts", slow)
+        late = await browser.client.get(f"{at.url}/accounts")
+        assert (late.status_code, "set-cookie" in late.headers) == (200, False)
+        assert await at.gateway.vault.get(SESSION, key) is None
+        assert (await browser.client.get(f"{at.url}/private")).is_redirect
+
+
 # What is told
 
 
@@ -331,7 +352,7 @@ async def test_no_key_and_no_session_is_logged_or_kept_in_the_clear(
 
 
 def test_a_session_does_not_say_what_is_secret_in_it() -> None:
-    shown = repr(Session("the-key", "local", "the-word", {"sub": "the-subject"}, "the-token"))
+    shown = repr(Session("the-key", "the-word", {"sub": "the-subject"}, "the-token"))
     assert re.findall("the-[a-z]+", shown) == []
 
 

@@ -20,5 +20,4 @@ def routes(gateway: "Gateway") -> list[Route]:
     from gateway.pages.shown import ROUTES
 
     pages = (AccountsPages(gateway), BookingPages(gateway), BookedPages(gateway))
-    signing_in = signin.routes(gateway, gateway.door) if gateway.door else []
-    return [*ROUTES, *signing_in, *(route for page in pages for route in page.routes())]
+    return [*ROUTES, *signin.routes(gateway), *(route for page in pages for route in page.routes())]

@@ -18,19 +18,19 @@ from gateway.answers import AccountAnswer
 from gateway.callers import Caller, calling
 from gateway.connecting import consent_of, may_connect
 from gateway.core import Gateway
-from gateway.pages.sessions import begin, may, new, session_of
-from gateway.pages.shown import HEADERS, form, message, render
+from gateway.pages.sessions import begin, extend, may, new, session_of
+from gateway.pages.shown import HEADERS, below, form, message, render
 from gateway.pages.signin import to_sign_in, visitor
 from gateway.pages.week import MONTHS
+from gateway.requests import admitted
 from gateway.server_config import LOOPBACK
-from schemas import SchedulingError
+from schemas import RateLimited, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.links import Link
 
 ACCOUNTS = "/accounts"
 TOO_OLD = ("This page was open too long", "Nothing was changed. Go back to the accounts and press it again.")
-BACK = (ACCOUNTS, "Back to the accounts")
 
 
 class AccountsPages:
@@ -46,14 +46,17 @@ class AccountsPages:
         ]
 
     async def home(self, _: Request) -> Response:
-        return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
+        return self._to_accounts()
 
     async def show(self, request: Request) -> Response:
         await self._gateway.open()
         if isinstance(who := await self._visitor(request), Response):
             return who
-        with calling(who):
-            return await self._shown(request, who)
+        try:
+            with admitted(who.name), calling(who):
+                return await self._shown(request, who)
+        except SchedulingError as error:
+            return message("This did not work", error.message, _status(error, 503))
 
     async def disconnect(self, request: Request) -> Response:
         """Revoke an account's consent, and forget it."""
@@ -76,13 +79,11 @@ class AccountsPages:
         return who
 
     async def _shown(self, request: Request, who: Caller) -> Response:
-        try:
-            session = await session_of(self._gateway, request) or new()
-            answers = (await self._gateway.catalog.list_accounts()).accounts
-            shown = await asyncio.gather(*(self._account(each) for each in answers))
-            links = [await self._link(each) for each in await self._links()]
-        except SchedulingError as error:
-            return message("This did not work", error.message, 503)
+        known = await session_of(self._gateway, request)
+        session = known or new()
+        answers = (await self._gateway.catalog.list_accounts()).accounts
+        shown = await asyncio.gather(*(self._account(each) for each in answers))
+        links = [await self._link(each) for each in await self._links()]
         url = f"{self._gateway.connecting.url}{self._gateway.config.server.path}"
         page = render(
             "accounts.html",
@@ -94,7 +95,7 @@ class AccountsPages:
             url=url,
             signed_in=None if self._gateway.door is None else who.name,
         )
-        await begin(self._gateway, request, page, session)
+        await (begin if known is None else extend)(self._gateway, request, page, session)
         return page
 
     async def _done(self, request: Request, what: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -105,23 +106,23 @@ class AccountsPages:
         try:
             session = await session_of(self._gateway, request)
             if not may(session, await form(request)):
-                return message(*TOO_OLD, 403, BACK)
-            with calling(who):
+                return message(*TOO_OLD, 403, self._back)
+            with admitted(who.name), calling(who):
                 return await what(request)
         except SchedulingError as error:
-            return message("This did not work", error.message, 400, BACK)
+            return message("This did not work", error.message, _status(error, 400), self._back)
 
     async def _disconnect(self, request: Request) -> Response:
         if not await self._gateway.connecting.disconnect(request.path_params["name"]):
             text = "The consent is forgotten here. The service was not told: remove the app in its settings too."
-            return message("Disconnected", text, 200, BACK)
-        return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
+            return message("Disconnected", text, 200, self._back)
+        return self._to_accounts()
 
     async def _revoke(self, request: Request) -> Response:
         links = {link.id: link for link in await self._links()}
         if (link := links.get(request.path_params["id"])) is not None and await self._gateway.links.revoke(link.id):
             await self._gateway.audit.record("revoke_link", account=link.account, reference=link.id)
-        return RedirectResponse(ACCOUNTS, 303, headers=HEADERS)
+        return self._to_accounts()
 
     async def _links(self) -> "list[Link]":
         """The links that are the caller's to see and to take back."""
@@ -167,8 +168,19 @@ class AccountsPages:
         except SchedulingError:
             return link.event_type_id
 
+    @property
+    def _back(self) -> tuple[str, str]:
+        return (below(self._gateway, ACCOUNTS), "Back to the accounts")
+
+    def _to_accounts(self) -> Response:
+        return RedirectResponse(below(self._gateway, ACCOUNTS), 303, headers=HEADERS)
+
     def _when(self, at: datetime | None) -> str | None:
         return None if at is None else f"{at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M} UTC"
+
+
+def _status(error: SchedulingError, otherwise: int) -> int:
+    return 429 if isinstance(error, RateLimited) else otherwise
 
 
 def snippets(url: str) -> list[dict[str, str]]:

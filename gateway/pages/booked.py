@@ -17,7 +17,7 @@ from gateway.core import Gateway
 from gateway.pages import BOOKED
 from gateway.pages.booking import DOWN, TAKEN, UNKNOWN, failed
 from gateway.pages.free import next_free, slots_of
-from gateway.pages.shown import HEADERS, Handler, form, message, render
+from gateway.pages.shown import HEADERS, Handler, below, form, message, render
 from gateway.pages.week import WEEK, days, first_day, monday, shown_zone, spoken, wanted_zone
 from gateway.times import an_instant
 from schemas import LIVE, Feature, OutcomeUnknown, SchedulingError, SlotTaken
@@ -197,7 +197,7 @@ class BookedPages:
         )
 
     def _path(self, request: Request) -> str:
-        return f"{BOOKED}/{request.path_params['token']}"
+        return below(self._gateway, f"{BOOKED}/{request.path_params['token']}")
 
     def _calendar(self, booking: BookingAnswer) -> bytes:
         """The meeting as an .ics file (RFC 5545), always the same one to a calendar that has it already."""

@@ -24,7 +24,8 @@ from gateway.callers import calling, guest_of
 from gateway.core import Gateway
 from gateway.pages import BOOK, BOOKED
 from gateway.pages.free import next_free, slots_of
-from gateway.pages.shown import HEADERS, form, message, render
+from gateway.pages.sessions import is_encrypted
+from gateway.pages.shown import HEADERS, below, form, message, render
 from gateway.pages.week import WEEK, Day, days, first_day, monday, spoken, wanted_zone
 from gateway.times import an_instant
 from gateway.tools import TOOLS
@@ -75,7 +76,7 @@ class BookingPages:
                     answer = await self._details(link, start, request.query_params.get("zone"), {}, {})
         except SchedulingError as error:
             answer = failed(error)
-        return _known(request, answer)
+        return self._known(request, answer)
 
     async def book(self, request: Request) -> Response:
         link, refusal = await self._link(request)
@@ -83,7 +84,7 @@ class BookingPages:
             return refusal
         visitor = request.cookies.get(VISITOR)
         if visitor is None:
-            again = (str(request.url.path), "Choose a time")
+            again = (self._here(request), "Choose a time")
             return message("This page was open too long", "Choose your time once more, then book.", 400, again)
         try:
             given = await form(request)
@@ -91,7 +92,7 @@ class BookingPages:
                 answer = await self._booked(request, link, visitor, given)
         except SchedulingError as error:
             answer = failed(error)
-        return _known(request, answer)
+        return self._known(request, answer)
 
     async def _link(self, request: Request) -> "tuple[Link | None, Response]":
         await self._gateway.open()
@@ -128,7 +129,7 @@ class BookingPages:
         first_free: str | None = None
 
         def week(day: date) -> str:
-            return f"{request.url.path}?{urlencode({'zone': tz.key, 'week': day.isoformat()})}"
+            return f"{self._here(request)}?{urlencode({'zone': tz.key, 'week': day.isoformat()})}"
 
         try:
             shown = list(days(await slots_of(self._gateway, event_type.id, first, tz), first, tz))
@@ -151,7 +152,7 @@ class BookingPages:
             later=week(first + WEEK),
             first_free=first_free,
             problem=problem,
-            action=request.url.path,
+            action=self._here(request),
             week_start=first.isoformat(),
         )
 
@@ -231,7 +232,24 @@ class BookingPages:
             raise
         own = booking.id.partition(":")[2]
         token = await links.let_in(link, visitor, own, arguments["attendee_time_zone"])
-        return RedirectResponse(f"{BOOKED}/{token}", 303, headers=HEADERS)
+        return RedirectResponse(below(self._gateway, f"{BOOKED}/{token}"), 303, headers=HEADERS)
+
+    def _here(self, request: Request) -> str:
+        return below(self._gateway, request.url.path)
+
+    def _known(self, request: Request, answer: Response) -> Response:
+        """The answer, with a cookie for a visitor who has none yet."""
+        if VISITOR not in request.cookies:
+            answer.set_cookie(
+                VISITOR,
+                secrets.token_urlsafe(24),
+                max_age=86_400,
+                path=self._here(request),
+                httponly=True,
+                samesite="lax",
+                secure=is_encrypted(self._gateway, request),
+            )
+        return answer
 
 
 def failed(error: SchedulingError) -> Response:
@@ -241,21 +259,6 @@ def failed(error: SchedulingError) -> Response:
     if isinstance(error, InvalidRequest):
         return message("That cannot be done", error.message, 400)
     return message("The calendar does not answer", "Nothing was changed. Try again in a few minutes.", 503)
-
-
-def _known(request: Request, answer: Response) -> Response:
-    """The answer, with a cookie for a visitor who has none yet."""
-    if VISITOR not in request.cookies:
-        answer.set_cookie(
-            VISITOR,
-            secrets.token_urlsafe(24),
-            max_age=86_400,
-            path=request.url.path,
-            httponly=True,
-            samesite="lax",
-            secure=request.url.scheme == "https",
-        )
-    return answer
 
 
 def _values(given: Mapping[str, list[str]], event_type: EventTypeAnswer) -> dict[str, Any]:

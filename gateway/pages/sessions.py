@@ -10,7 +10,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.callers import LOCAL
 from gateway.core import Gateway
 
 SESSION = "session"
@@ -23,7 +22,6 @@ class Session:
     still lets them in is asked each time. However often it is used, it is over when it `ends`."""
 
     key: str = field(repr=False)
-    caller: str
     csrf: str = field(repr=False)
     claims: Mapping[str, Any] | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -37,20 +35,34 @@ async def session_of(gateway: Gateway, request: Request) -> Session | None:
     if kept is None:
         return None
     ends = kept.get("ends") and datetime.fromisoformat(kept["ends"])
-    return Session(key, kept["caller"], kept["csrf"], kept.get("claims"), kept.get("token"), ends)
+    return Session(key, kept["csrf"], kept.get("claims"), kept.get("token"), ends)
 
 
 async def begin(gateway: Gateway, request: Request, answer: Response, session: Session) -> None:
-    """Keep a session, and give the browser its cookie."""
+    """Keep a new session, and give the browser its cookie."""
     kept = {
-        "caller": session.caller,
         "csrf": session.csrf,
         "claims": session.claims and dict(session.claims),
         "token": session.token,
         "ends": session.ends and session.ends.isoformat(),
     }
+    await gateway.vault.put(SESSION, session.key, kept, until=_until(gateway, session))
+    _give(gateway, request, answer, session)
+
+
+async def extend(gateway: Gateway, request: Request, answer: Response, session: Session) -> None:
+    """Keep a session for longer, unless it has ended meanwhile: whoever signed out stays signed out."""
+    await gateway.vault.keep(SESSION, session.key, _until(gateway, session))
+    if await gateway.vault.get(SESSION, session.key) is not None:
+        _give(gateway, request, answer, session)
+
+
+def _until(gateway: Gateway, session: Session) -> datetime:
     until = gateway.clock.now() + LASTS
-    await gateway.vault.put(SESSION, session.key, kept, until=min(until, session.ends or until))
+    return min(until, session.ends or until)
+
+
+def _give(gateway: Gateway, request: Request, answer: Response, session: Session) -> None:
     answer.set_cookie(
         SESSION,
         session.key,
@@ -74,7 +86,7 @@ def is_encrypted(gateway: Gateway, request: Request) -> bool:
 
 
 def new(**signed_in: Any) -> Session:
-    return Session(secrets.token_urlsafe(32), LOCAL.name, secrets.token_urlsafe(24), **signed_in)
+    return Session(secrets.token_urlsafe(32), secrets.token_urlsafe(24), **signed_in)
 
 
 def may(session: Session | None, form: Mapping[str, Sequence[str]]) -> bool:

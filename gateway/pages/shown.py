@@ -5,7 +5,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -15,6 +15,8 @@ from schemas import InvalidRequest, SchedulingError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from gateway.core import Gateway
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -63,6 +65,11 @@ def message(title: str, text: str, status: int = 400, link: tuple[str, str] | No
     """A page that says one thing; `link` is an address and its text."""
     shown = None if link is None else {"href": link[0], "text": link[1]}
     return render("message.html", status, title=title, text=text, link=shown)
+
+
+def below(gateway: "Gateway", path: str) -> str:
+    """Where a browser finds a page, be it below a path of a proxy's."""
+    return urlsplit(gateway.connecting.url or "").path + path
 
 
 @cache

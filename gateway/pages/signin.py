@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import httpx2
 from starlette.requests import Request
@@ -20,12 +20,13 @@ from starlette.routing import Route
 from gateway.callers import LOCAL, Caller
 from gateway.core import Gateway
 from gateway.pages.sessions import begin, end, is_encrypted, is_same, may, new, session_of
-from gateway.pages.shown import HEADERS, form, message, render, told
-from gateway.server_config import KeysAuth, OAuthAuth
+from gateway.pages.shown import HEADERS, below, form, message, render, told
+from gateway.server_config import KeysAuth, NoAuth, OAuthAuth
 from gateway.tries import Tries
 from schemas import InvalidRequest, NotConnected, SchedulingError
 
 if TYPE_CHECKING:
+    from gateway.door import Door
     from providers.oauth.openid import Known, OpenId
 
 SIGNIN, CALLBACK, SIGNOUT = "/signin", "/signin/callback", "/signout"
@@ -45,22 +46,16 @@ NOT_BEGUN = "This sign-in was not begun in this browser, was finished already, o
 NOT_LET_IN = ("You may not come in", "You are signed in as {who}, and nobody has let you in here. Ask who runs this.")
 
 
-class Door(Protocol):
-    async def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
-        """Who signed in with these claims of an ID token; None if no policy is theirs."""
-
-    async def by_key(self, token: str) -> Caller | None:
-        """Whose key it is; None if it is none (any more)."""
-
-
-def routes(gateway: Gateway, door: Door) -> list[Route]:
+def routes(gateway: Gateway) -> list[Route]:
     """The pages of signing in; none where nobody has to."""
-    auth = gateway.config.server.auth
-    return SigninPages(gateway, auth, door).routes() if isinstance(auth, KeysAuth | OAuthAuth) else []
+    door, auth = gateway.door, gateway.config.server.auth
+    return [] if door is None or isinstance(auth, NoAuth) else SigninPages(gateway, auth, door).routes()
 
 
-async def signed_in(gateway: Gateway, door: Door, request: Request) -> Caller | None:
-    """Who looks at a page; None for whoever has to sign in first."""
+async def visitor(gateway: Gateway, request: Request) -> Caller | None:
+    """Who looks at a page; None for whoever has to sign in first. Where nobody has to, it is this machine's user."""
+    if (door := gateway.door) is None:
+        return LOCAL
     session = await session_of(gateway, request)
     if session is None:
         return None
@@ -69,19 +64,14 @@ async def signed_in(gateway: Gateway, door: Door, request: Request) -> Caller | 
     return None if session.claims is None else await door.by_claims(session.claims)
 
 
-async def visitor(gateway: Gateway, request: Request) -> Caller | None:
-    """Who looks at a page; None for whoever has to sign in first. Where nobody has to, it is this machine's user."""
-    return LOCAL if gateway.door is None else await signed_in(gateway, gateway.door, request)
-
-
 def to_sign_in(gateway: Gateway, request: Request) -> Response:
     """To the page of signing in, and from there back to this one."""
-    here = _below(gateway, request.url.path) + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"{_below(gateway, SIGNIN)}?{urlencode({'next': here})}", 303, headers=HEADERS)
+    here = below(gateway, request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"{below(gateway, SIGNIN)}?{urlencode({'next': here})}", 303, headers=HEADERS)
 
 
 class SigninPages:
-    def __init__(self, gateway: Gateway, auth: KeysAuth | OAuthAuth, door: Door) -> None:
+    def __init__(self, gateway: Gateway, auth: KeysAuth | OAuthAuth, door: "Door") -> None:
         self._gateway = gateway
         self._auth = auth
         self._door = door
@@ -162,7 +152,7 @@ class SigninPages:
     async def signout(self, request: Request) -> Response:
         await self._gateway.open()
         session = await session_of(self._gateway, request)
-        again = (_below(self._gateway, SIGNIN), "Sign in")
+        again = (below(self._gateway, SIGNIN), "Sign in")
         if session is not None and not may(session, await form(request)):
             return message("This page was open too long", "You are still signed in. Go back and try again.", 403)
         answer = message("You are signed out", "Close the window if others use this browser.", 200, again)
@@ -193,16 +183,16 @@ class SigninPages:
         if (before := await session_of(self._gateway, request)) is not None:
             await end(self._gateway, answer, before)
         await begin(self._gateway, request, answer, new(**how, ends=self._gateway.clock.now() + SIGNED_IN))
-        answer.delete_cookie(STARTED, path=_below(self._gateway, SIGNIN))
+        answer.delete_cookie(STARTED, path=below(self._gateway, SIGNIN))
         return answer
 
     def _page(self, request: Request, to: str, problem: str | None = None, status: int = 200) -> Response:
         holder = request.cookies.get(STARTED) or secrets.token_urlsafe(32)
-        start = f"{_below(self._gateway, SIGNIN)}/start?{urlencode({'next': to})}"
+        start = f"{below(self._gateway, SIGNIN)}/start?{urlencode({'next': to})}"
         page = render(
             "signin.html",
             status,
-            action=f"{_below(self._gateway, SIGNIN)}/key",
+            action=f"{below(self._gateway, SIGNIN)}/key",
             csrf=_word(holder),
             next=to,
             problem=problem,
@@ -212,7 +202,7 @@ class SigninPages:
         return page
 
     def _again(self, why: str, to: str | None) -> Response:
-        again = f"{_below(self._gateway, SIGNIN)}?{urlencode({'next': to})}" if to else _below(self._gateway, SIGNIN)
+        again = f"{below(self._gateway, SIGNIN)}?{urlencode({'next': to})}" if to else below(self._gateway, SIGNIN)
         return message("You are not signed in", why, 400, (again, "Try again"))
 
     def _address(self, known: "Known", challenge: str, state: str, nonce: str) -> str:
@@ -234,7 +224,7 @@ class SigninPages:
             STARTED,
             holder,
             max_age=int(MINUTES.total_seconds()),
-            path=_below(self._gateway, SIGNIN),
+            path=below(self._gateway, SIGNIN),
             httponly=True,
             samesite="lax",
             secure=is_encrypted(self._gateway, request),
@@ -244,7 +234,7 @@ class SigninPages:
         """Where to go afterwards: a path of ours, whatever was asked for."""
         # A browser takes // and /\ for the beginning of a host, and leaves out tabs and line breaks.
         is_ours = asked is not None and fullmatch(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]{0,2000}", asked)
-        return asked if asked is not None and is_ours else _below(self._gateway, "/accounts")
+        return asked if asked is not None and is_ours else below(self._gateway, "/accounts")
 
     @property
     def _callback(self) -> str:
@@ -258,11 +248,6 @@ class SigninPages:
             raise InvalidRequest("Here one signs in with a key.")
         self._kept = self._kept or OpenId(self._auth, self._gateway.clock)
         return self._kept
-
-
-def _below(gateway: Gateway, path: str) -> str:
-    """Where a browser finds a page, be it below a path of a proxy's."""
-    return urlsplit(gateway.connecting.url or "").path + path
 
 
 def _word(holder: str) -> str:
