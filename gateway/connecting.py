@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gateway.accounts import reading
-from gateway.callers import caller
+from gateway.callers import caller, parted
 from gateway.policy import ADMIN
 from providers import Provider
 from schemas import InvalidRequest, NotConnected, PolicyDenied, SchedulingError
@@ -95,10 +95,10 @@ class Connecting:
     async def finish(self, answer: Mapping[str, str], holder: str) -> Provider:
         """Take what the browser came back with; which account is connected now.
 
-        Raises InvalidRequest for an answer to nothing that was begun, NotConnected if there was no consent.
+        Raises InvalidRequest for an answer to nothing that who calls began, NotConnected if there was no consent.
         """
         provider = self._gateway.pool.named(account_of(answer))
-        if provider is None:
+        if provider is None or parted(provider.kept_as)[1] not in (None, caller().owner):
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self._client(provider).finish(answer, holder)
         await self._gateway.audit.record("connect_account", account=provider.kept_as)

@@ -177,7 +177,8 @@ class Gateway:
         """The same for a write that must happen once: by `key` for a day, or else by `same` for ten minutes."""
         await self.settling.due(provider)
         intent = self._intent(provider, tool, same if key is None else request, attendee=attendee)
-        claim = digest(intent.caller, tool, key is None, same if key is None else key)
+        # With whose accounts are meant: guests of several people's pages are one caller.
+        claim = digest(intent.caller, caller().owner, tool, key is None, same if key is None else key)
         intent = replace(intent, claim=claim, keep=KEEP_SAME if key is None else KEEP_KEY, kept=kept, changes=changes)
         look = _named(provider, look)
         once = self.journal.once(intent, partial(self._send, provider, send, look), again, look)
