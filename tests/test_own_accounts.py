@@ -501,6 +501,25 @@ async def test_guests_of_one_s_link_meet_that_one_alone(both: Shared) -> None:
     assert rows == [("guest", person.kept_as("cal")) for person in both.people]
 
 
+async def test_what_a_guest_of_one_s_did_is_not_looked_for_at_another_s(both: Shared) -> None:
+    async with both.agents() as agents, Visitor(both.url) as guest:
+        first, second = [
+            (await agent.create_scheduling_link(event_type_id="cal:intro", single_use=False))["url"] for agent in agents
+        ]
+        both.vendors.dies_at_a_booking = True
+        lost = await guest.fill_in(first, TEN.isoformat(), name="Carl", email="carl@example.org")
+        assert lost.status_code == 502
+        both.vendors.revive()
+        made = await guest.fill_in(second, TEN.isoformat(), name="Carl", email="carl@example.org")
+        assert made.url.path.startswith("/booked/")
+    told = {account: outcome for _, account, tool, outcome in await both.journaled() if tool == "create_booking"}
+    assert told == {both.anna.kept_as("cal"): "unknown", both.bert.kept_as("cal"): "done"}
+    both.clock.advance(timedelta(minutes=20))
+    await both.gateway.settling.sweep()
+    told = {account: outcome for _, account, tool, outcome in await both.journaled() if tool == "create_booking"}
+    assert set(told.values()) == {"done"}
+
+
 async def test_a_link_is_of_no_use_while_whose_it_is_is_not_connected(both: Shared) -> None:
     async with both.agents() as (anna, _), Visitor(both.url) as guest:
         link = (await anna.create_scheduling_link(event_type_id="cal:intro"))["url"]
