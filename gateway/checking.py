@@ -9,6 +9,7 @@ from rich.markup import escape
 from gateway.answers import AccountAnswer
 from gateway.config import Config
 from gateway.core import Gateway
+from gateway.server_config import NoAuth
 
 STATES = {"ready": "[green]ready[/]", "needs_connection": "[yellow]needs connection[/]", "failing": "[red]failing[/]"}
 
@@ -20,19 +21,22 @@ def check(config: Config, source: Path | None, *, offline: bool) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Configuration: {escape(str(source)) if source else 'none found; one embedded calendar'}: fine")
-    for reason in config.server.exposed:
-        console.print(f"[yellow]Over HTTP it will not start:[/] {escape(reason)}, and signing in is not built yet.")
+    exposed = config.server.exposed if isinstance(config.server.auth, NoAuth) else []
+    for reason in exposed:
+        console.print(f"[yellow]Over HTTP it will not start:[/] {escape(reason)}, and nobody has to sign in.")
     if offline:
         for name, account in config.accounts.items():
             console.print(f"  {name}: {account.provider} via {account.via}")
-        return 2 if config.server.exposed else 0
+        return 2 if exposed else 0
     answers = anyio.run(_ask, config)
     console.print(f"Storage: {escape(config.storage.url)}: fine\n")
     for answer in answers:
         show(console, answer)
-    if config.server.exposed:
+    if exposed:
         return 2
-    return 0 if all(answer.state == "ready" for answer in answers) else 1
+    # What is each caller's own is connected by each of them, and not from here.
+    mine = [each for each in answers if config.accounts[each.account].owner is None]
+    return 0 if all(answer.state == "ready" for answer in mine) else 1
 
 
 async def _ask(config: Config) -> tuple[AccountAnswer, ...]:

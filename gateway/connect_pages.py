@@ -39,10 +39,13 @@ def routes(gateway: Gateway) -> list[Route]:
         if "ticket" in request.query_params:  # an account may be called so
             return await start(request)
         await gateway.open()
+        if (visits := await visitor(gateway, request)) is None:
+            return to_sign_in(gateway, request)
         answer = dict(request.query_params)
         holder = request.cookies.get(f"{HOLDER}-{account_of(answer)}", "")
-        provider = await gateway.connecting.finish(answer, holder)
-        who = await gateway.connecting.greeted(provider)
+        with calling(visits):
+            provider = await gateway.connecting.finish(answer, holder)
+            who = await gateway.connecting.greeted(provider)
         accounts = (below(gateway, ACCOUNTS), "All accounts")
         connected = message(f"{provider.account} is connected", f"{who} You can close this window.", 200, accounts)
         connected.delete_cookie(f"{HOLDER}-{provider.kept_as}", path=below(gateway, START))

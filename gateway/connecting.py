@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.accounts import reading
 from gateway.allowed import must_be_allowed
-from gateway.callers import caller
+from gateway.callers import caller, parted
 from gateway.policy import ADMIN
 from providers import Provider
 from schemas import InvalidRequest, NotConnected, PolicyDenied, SchedulingError
@@ -99,12 +99,12 @@ class Connecting:
     async def finish(self, answer: Mapping[str, str], holder: str) -> Provider:
         """Take what the browser came back with; which account is connected now.
 
-        Raises InvalidRequest for an answer to nothing that was begun, NotConnected if there was no consent.
+        Raises InvalidRequest for an answer to nothing that who calls began, NotConnected if there was no consent.
         """
         # Which account it is says what was begun, and not the answer: an adapter is made for no name that anyone sends.
         begun = await self._gateway.vault.get("consent", answer.get("state", ""))
         provider = None if begun is None else self._gateway.pool.named(begun["account"])
-        if provider is None:
+        if provider is None or parted(provider.kept_as)[1] not in (None, caller().owner):
             raise InvalidRequest("This sign-in was not begun here. Ask for a new link.")
         await self._client(provider).finish(answer, holder)
         await self._gateway.audit.record("connect_account", account=provider.kept_as)

@@ -88,6 +88,28 @@ def test_check_offline_touches_nothing(file: Path, capsys: pytest.CaptureFixture
     assert not (file.parent / "g.db").exists()
 
 
+@pytest.mark.parametrize(("auth", "code"), [("none", 2), ("keys", 0)])
+@pytest.mark.parametrize("offline", [["--offline"], []])
+def test_check_says_whether_it_would_be_served_where_others_can_reach_it(
+    file: Path, capsys: pytest.CaptureFixture[str], auth: str, code: int, offline: list[str]
+) -> None:
+    server = f"server: {{public_url: 'https://sched.example.com', auth: {{type: {auth}}}}}\n"
+    file.write_text(file.read_text() + server)
+    assert run("check", *offline, "--config", str(file)) == code
+    assert ("will not start" in capsys.readouterr().out) == (code == 2)
+
+
+@pytest.mark.parametrize(("owner", "code"), [("owner: caller,", 0), ("", 1)])
+def test_check_does_not_miss_a_consent_that_each_caller_gives(
+    file: Path, capsys: pytest.CaptureFixture[str], owner: str, code: int
+) -> None:
+    work = f"  work: {{provider: calendly, via: mcp, {owner} auth: {{type: oauth}}}}\n"
+    home = "  home: {provider: local, time_zone: Europe/Berlin}\n"
+    file.write_text(f"accounts:\n{home}{work}storage: {{url: 'sqlite:///g.db'}}\n")
+    assert run("check", "--config", str(file)) == code
+    assert "work: needs connection" in capsys.readouterr().out
+
+
 def test_a_storage_that_does_not_open_ends_with_1(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (file.parent / "g.db").write_bytes(b"no database" * 100)
     for command in (("check",), ("serve", "--port", "0")):

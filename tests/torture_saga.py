@@ -7,7 +7,7 @@ import time
 from itertools import product
 from pathlib import Path
 
-from tests.saga import orders
+from tests.saga import interleavings
 from tests.test_saga import MEETINGS, TEN, THIRDS, Theatre, callers, orders_of_writes
 
 
@@ -17,7 +17,7 @@ async def main() -> None:
     began = time.monotonic()
     for meeting, third in product(MEETINGS, THIRDS):
         runs = orders_of_writes(meeting, third, thorough=True)
-        all_of_them = sum(1 for _ in orders(callers(meeting, third), TEN))
+        all_of_them = interleavings(callers(meeting, third), TEN)
         with tempfile.TemporaryDirectory() as folder:
             theatre = Theatre(Path(folder))
             await theatre.open()
