@@ -19,8 +19,8 @@ from benchmarks.servers import CONNECTIONS, GATEWAY, a_week, free_port, serving
 from benchmarks.wire import Call, http_rate
 from schemas.hours import DAYS
 
-ROUNDS = 8
-SECONDS = 2
+ROUNDS = 12
+SECONDS = 1
 MANY = {"hour": 1_000_000, "day": 1_000_000}
 POLICY = {"accounts": ["home", "desk"], "tools": ["read", "book"], "bookings": MANY, "expires": "2100-01-01T00:00:00Z"}
 KEYS = {"type": "keys", "policies": {"bench": POLICY}}

@@ -90,7 +90,7 @@ class Target:
     cookies: Sequence[str] = ()
     forms: Sequence[Mapping[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What each request carries, like `Authorization`, if whoever attacks may come in."""
+    """What most requests carry, like `Authorization`, if whoever attacks may come in."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,9 @@ class _Maker:
 
     def http(self, method: str, path: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> bytes:
         given = {name.lower() for name, _ in headers}
-        own = [("Host", self.target.host), ("Connection", "close"), *self.target.headers.items()]
+        own = [("Host", self.target.host), ("Connection", "close")]
+        if self.target.headers and self.by.random() < 0.8:
+            own += self.target.headers.items()
         own += [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT", "PATCH") else []
         lines = [(name, value) for name, value in own if name.lower() not in given] + list(headers)
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)

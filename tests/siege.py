@@ -25,7 +25,12 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from gateway.config import load_config
 from gateway.core import Gateway
+from gateway.door import at_door
+from gateway.keys import Keys
+from gateway.policy import SETS
 from gateway.server import build_app, build_server
+from providers import SystemClock
+from providers.storage import Storage
 from tests.agent import Agent
 from tests.emulators import calcom, google
 from tests.emulators.wire import TOKEN
@@ -154,6 +159,8 @@ class Siege:
                 yield f"status {answer.status}"
             if b"text/html" in answer.headers and MARKUP.search(answer.body):
                 yield "a page with somebody's markup in it"
+            if _is_stranger(case, self.target) and b'"structuredContent":' in answer.body:
+                yield "a tool called by who may not come in"
             if INJECTED.lower().encode() + b":" in answer.headers.lower():
                 yield "a header of the sender's"
             if found := INSIDES.search(_unquoted(case, answer.body)):
@@ -190,9 +197,9 @@ def told(answer: Answer) -> str:
 
 
 def looks_ahead(case: Case) -> bool:
-    """Whether a link to connect an account was only looked at, which is answered by 503 so that it is not used up."""
+    """Whether a link to connect an account or to sign in was only looked at: 503 says so, so that it is not used up."""
     is_ahead = case.method == "HEAD" or b"prefetch" in case.sent
-    return is_ahead and b"/connect" in case.sent.split(b"\r\n", 1)[0]
+    return is_ahead and re.match(rb"[A-Z]+ \S*/(connect|sign(in|out))\b", case.sent) is not None
 
 
 def answers(case: Case, raw: bytes) -> Iterator[Answer]:
@@ -204,6 +211,10 @@ def answers(case: Case, raw: bytes) -> Iterator[Answer]:
         size = 0 if is_bare else int(length[1]) if length else len(rest)
         yield Answer(status, headers, rest[:size])
         raw = rest[size:]
+
+
+def _is_stranger(case: Case, target: Target) -> bool:
+    return bool(target.headers) and not any(value.encode() in case.sent for value in target.headers.values())
 
 
 def _unquoted(case: Case, body: bytes) -> bytes:
@@ -220,7 +231,7 @@ def _is_ours(where: str, host: str) -> bool:
 async def siege(
     folder: Path, headers: Mapping[str, str] | None = None, server: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Siege]:
-    """The gateway, with this `server` section; every request, hostile and honest, has `headers`, like a key."""
+    """The gateway, with this `server` section; honest requests have `headers`, like a key, and most hostile ones."""
     with ExitStack() as stack:
         clock = Clock(datetime.now(UTC))
         vendor, team, cal = Vendor(stack), World(clock), World(clock)
@@ -245,23 +256,51 @@ async def siege(
         settings = {
             "accounts": accounts,
             "brakes": {"account": brake, "attendee": brake},
-            "server": dict(server or {}),
+            "server": {"limits": {"per_minute": 1_000_000}, **(server or {})},
             "storage": {"url": "sqlite:///gateway.db", "encryption_key": key.decode()},
         }
         config = folder / "config.yaml"
         config.write_text(json.dumps(settings))
         process = stack.enter_context(serving(config))
         target = await _looked_at(process, load_config(config), headers or {})
-        secrets = (TOKEN.encode(), key, *(token.encode() for token in vendor.consent.tokens()))
+        shown = [value.removeprefix("Bearer ").encode() for value in target.headers.values()]
+        secrets = (TOKEN.encode(), key, *shown, *(token.encode() for token in vendor.consent.tokens()))
         assert len(secrets) > 3
         yield Siege(process, (vendor.world, team, cal), secrets, target)
+
+
+@asynccontextmanager
+async def guarded_siege(folder: Path) -> AsyncIterator[Siege]:
+    """The gateway as it lets in who has a key, and is attacked by somebody who has one."""
+    storage = Storage(f"sqlite:///{folder / 'gateway.db'}")
+    await storage.open()
+    key = await Keys(storage, SystemClock()).add("hostile", "everything", None)
+    await storage.close()
+    auth = {"type": "keys", "policies": {"everything": {"tools": list(SETS)}}}
+    async with siege(folder, {"Authorization": f"Bearer {key}"}, {"auth": auth}) as attacked:
+        yield attacked
+
+
+async def _signing_in(browser: httpx2.AsyncClient, here: str, shown: str) -> dict[str, str]:
+    """What a browser sends to sign in."""
+    return {"csrf": _csrf(await browser.get(f"{here}/signin")), "key": shown.removeprefix("Bearer ")}
+
+
+def _csrf(page: httpx2.Response) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', page.text)
+    assert found is not None, page.text
+    return found[1]
 
 
 async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) -> Target:
     """What an honest client and an honest guest find, and leave there."""
     transport = StreamableHttpTransport(f"{process.url}/mcp", headers=dict(headers))
     async with Client(transport) as client, httpx2.AsyncClient(headers=headers) as browser:
-        agent = Agent(client)
+        agent, here = Agent(client), f"http://localhost:{process.port}"
+        signing_in = {}
+        if "Authorization" in headers:
+            await browser.post(f"{here}/signin/key", data=await _signing_in(browser, here, headers["Authorization"]))
+            signing_in = await _signing_in(browser, here, headers["Authorization"]) | {"next": "//evil.example"}
         tools = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await client.list_tools()]
         links = {each["account"]: each.get("connect_url") for each in (await agent.list_accounts())["accounts"]}
         assert (await browser.get(links["work"], follow_redirects=True)).status_code == 200
@@ -279,16 +318,16 @@ async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) 
         ]
         schedules = [each["id"] for each in (await agent.list_schedules())["schedules"]]
         url = (await agent.create_scheduling_link(event_type_id="home:intro", single_use=False))["url"]
-        book = url.removeprefix(f"http://localhost:{process.port}")
-        await browser.get(process.url + book)
+        book = url.removeprefix(here)
+        await browser.get(url)
         slots = (await agent.find_slots(event_type_ids=["home:intro"], **window))["slots"]
         filled = {"start": slots[0]["start"], "zone": "Europe/Berlin", "name": "Zoe", "email": "zoe@example.com"}
-        made = await browser.post(process.url + book, data=filled)
+        made = await browser.post(url, data=filled)
         booked_at = made.headers["Location"]
-        csrf = re.search(r'name="csrf" value="([^"]+)"', (await browser.get(f"{process.url}/accounts")).text)
-        assert csrf is not None
+        csrf = _csrf(await browser.get(f"{here}/accounts"))
         cookies = [f"{cookie.name}={cookie.value}" for cookie in browser.cookies.jar]
-    app: Any = build_app(build_server(Gateway(config)), config.server)._app
+    gateway = Gateway(config)
+    app: Any = build_app(build_server(gateway, await at_door(gateway, process.url)), config.server)._app
     routes = [getattr(route, "path", "/") for route in app.routes]
     return Target(
         f"127.0.0.1:{process.port}",
@@ -311,8 +350,11 @@ async def _looked_at(process: Process, config: Any, headers: Mapping[str, str]) 
             "free_in": [[name] for name in links],
             "answers": [{"company": "Acme"}],
         },
-        paths=(book, booked_at, f"{booked_at}/move", f"{booked_at}/cancel", f"{booked_at}/meeting.ics", "/accounts"),
+        paths=(
+            *(["/signin", "/signin/key"] if signing_in else []),
+            *(book, booked_at, f"{booked_at}/move", f"{booked_at}/cancel", f"{booked_at}/meeting.ics", "/accounts"),
+        ),
         cookies=cookies,
-        forms=(filled, {"csrf": csrf[1]}, {}),
+        forms=(filled, {"csrf": csrf}, {}, *([signing_in] if signing_in else [])),
         headers=headers,
     )

@@ -54,6 +54,8 @@ MAY_IMPORT_LATE = {
 }
 DRIVERS = {"aiosqlite", "asyncpg"}
 COLD = {"sqlalchemy", "alembic", "tenacity", "tzlocal", "email_validator", "google", "jinja2", "icalendar"} | DRIVERS
+COLD_PARTS = ("cryptography.", "joserfc.", "opentelemetry.sdk", "opentelemetry.exporter", "starlette.templating")
+BESIDE_FASTMCP = {"h11"}
 
 # What lies in `providers` and is no adapter.
 SHARED = {
@@ -208,11 +210,27 @@ def test_a_named_adapter_would_be_seen(line: str, named: set[str]) -> None:
     assert adapters_named(ast.parse(line), {"local"}) == named
 
 
-def test_the_server_is_imported_without_what_only_some_calls_need() -> None:
-    say = "import gateway.server, sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", say], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "fastmcp" in loaded.stdout.split()
-    assert COLD & set(loaded.stdout.split()) == set()
+UNTIL_THE_TOOLS_ARE_LISTED = """
+import asyncio, sys
+from fastmcp import FastMCP
+before = set(sys.modules)
+import gateway.serving
+server = gateway.serving.build_server(gateway.serving.Gateway(gateway.config.default_config()))
+assert len(asyncio.run(server.list_tools(run_middleware=True))) > 10
+print(*before)
+print(*set(sys.modules) - before)
+"""
+
+
+def test_a_desktop_app_has_the_tools_before_anything_is_imported_that_only_some_calls_need() -> None:
+    """Over stdio each start is waited for: beyond FastMCP itself there is little."""
+    command = [sys.executable, "-c", UNTIL_THE_TOOLS_ARE_LISTED]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    theirs, ours = (line.split() for line in loaded.stdout.splitlines())
+    of_theirs, of_ours = ({name.partition(".")[0] for name in names} for names in (theirs, ours))
+    assert COLD & (of_theirs | of_ours) == set()
+    assert of_ours - of_theirs - sys.stdlib_module_names == {*PACKAGES, *BESIDE_FASTMCP}
+    assert [name for name in ours if name.startswith(COLD_PARTS)] == []
 
 
 # Files

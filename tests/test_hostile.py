@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.hostile import KINDS, MARK, Case, Hostile, Target
-from tests.siege import Siege, siege
+from tests.siege import Siege, guarded_siege, siege
 
 pytestmark = pytest.mark.anyio
 
@@ -17,8 +17,9 @@ TARGET = Target(
 POST, GET = b"POST /mcp HTTP/1.1\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n"
 
 
-async def test_hostile_requests_neither_break_it_nor_get_a_secret_out(tmp_path: Path) -> None:
-    async with siege(tmp_path) as attacked:
+@pytest.mark.parametrize("place", [siege, guarded_siege], ids=["open", "by key"])
+async def test_hostile_requests_neither_break_it_nor_get_a_secret_out(place: Any, tmp_path: Path) -> None:
+    async with place(tmp_path) as attacked:
         assert await attacked.play(Hostile(SEED, attacked.target), range(REQUESTS)) == []
         await attacked.is_well()
         assert attacked.afterwards() == []
@@ -49,6 +50,15 @@ def answer(status: int = 200, body: bytes = b"", headers: bytes = b"") -> bytes:
 HTML = b"content-type: text/html\r\n"
 
 
+@pytest.mark.parametrize(("shown", "wrong"), [(b"", 1), (b"Authorization: Bearer a-key\r\n", 0)])
+def test_a_tool_that_a_stranger_could_call_would_be_told(shown: bytes, wrong: int) -> None:
+    nobody: Any = None
+    target = Target(TARGET.host, TARGET.tools, TARGET.routes, headers={"Authorization": "Bearer a-key"})
+    case = Case(1, "ids", b"POST /mcp HTTP/1.1\r\n" + shown + b"\r\n")
+    called = answer(body=b'{"result":{"structuredContent":{}}}')
+    assert len(list(Siege(nobody, (), (b"k3y",), target).problems(case, called))) == wrong
+
+
 @pytest.mark.parametrize(
     ("sent", "raw", "wrong"),
     [
@@ -75,6 +85,8 @@ HTML = b"content-type: text/html\r\n"
         (GET, answer(303, headers=b"location: https://evil.example/\r\n"), 1),
         (GET, answer(headers=b"x-injected: yes\r\n"), 1),
         (b"HEAD /connect/work HTTP/1.1\r\n\r\n", answer(503), 0),
+        (b"HEAD /signin?a=b HTTP/1.1\r\n\r\n", answer(503), 0),
+        (b"HEAD /accounts HTTP/1.1\r\n\r\n", answer(503), 1),
         (b"GET /connect/work HTTP/1.1\r\n\r\n", answer(503), 1),
     ],
 )

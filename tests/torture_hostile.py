@@ -1,15 +1,19 @@
-"""Ten thousand hostile requests, from tests/hostile.py: `python -m` runs it, `… SEED NUMBER` one of them again."""
+"""Ten thousand hostile requests, from tests/hostile.py, and again at a gateway that asks for a key, by somebody who has
+one. `python -m` runs it, `… SEED NUMBER` one of them again, at both.
+"""
 
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
 
 from tests.hostile import KINDS, Hostile
-from tests.siege import siege
+from tests.siege import Siege, guarded_siege, siege
 
 REQUESTS, WARM = 10_000, 2_000
 """How many, and after how many of them what the process needs is there."""
@@ -18,10 +22,16 @@ GROWTH = 32
 """What it may grow from then on, in MiB."""
 
 
-async def run(seed: int, numbers: range) -> list[str]:
+SIEGES: dict[str, Callable[[Path], AbstractAsyncContextManager[Siege]]] = {
+    "open to this machine": siege,
+    "with a key": guarded_siege,
+}
+
+
+async def run(name: str, seed: int, numbers: range) -> list[str]:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        async with siege(Path(folder)) as attacked:
+        async with SIEGES[name](Path(folder)) as attacked:
             hostile = Hostile(seed, attacked.target)
             middle = min(numbers.stop, numbers.start + WARM)
             wrong = await attacked.play(hostile, range(numbers.start, middle))
@@ -39,7 +49,7 @@ async def run(seed: int, numbers: range) -> list[str]:
                 told = ", ".join(f"{n} × {status}" for status, n in sorted(statuses.items()))
                 say(f"{kind}: {sum(statuses.values())} answers; {told}")
             slowest, number = attacked.slowest
-            say(f"seed {seed}: {len(numbers)} requests in {time.perf_counter() - began:.0f} s")
+            say(f"{name}, seed {seed}: {len(numbers)} requests in {time.perf_counter() - began:.0f} s")
             say(f"slowest answer {slowest:.2f} s (request {number})")
             say(f"memory {warm:.0f} MiB after {WARM}, at most {peak:.0f} MiB from then on (growth {peak - warm:.0f})")
     return wrong
@@ -51,7 +61,7 @@ def say(line: str) -> None:
 
 def main(seed: int = 20261120, number: int | None = None, stop: int | None = None) -> int:
     numbers = range(REQUESTS) if number is None else range(number, stop or number + 1)
-    wrong = anyio.run(run, seed, numbers)
+    wrong = [f"{name}: {each}" for name in SIEGES for each in anyio.run(run, name, seed, numbers)]
     say("\n\n".join(wrong[:40]) or "no failure, no secret, nobody was kept waiting, and memory is flat")
     return 1 if wrong else 0
 
