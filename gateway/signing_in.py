@@ -12,7 +12,8 @@ Quirks of FastMCP 4.1.2:
 - Two gateways that renew one sign-in at once would use a refresh token twice, which may end it: here, one renews.
 - What a client asks for as scopes is what it would ask the provider for: the operator's scopes are set over it.
 - A client may have its answer sent to any address that the operator allows: here, to those of them that it registered.
-- Clients register without end, and their records stay for ever: both are bounded here.
+- Clients register without end, and their records stay for ever, as long as they like; and who is sent to sign in leaves
+  a record too. Here both have a bound: how often in a minute, how long, and for how many days.
 """
 
 import secrets
@@ -27,15 +28,14 @@ from fastmcp.server.auth.oauth_proxy.models import ProxyDCRClient
 from fastmcp.server.auth.oauth_proxy.upstream import OAuthError
 from fastmcp.server.auth.oidc_proxy import OIDCConfiguration, OIDCProxy
 from fastmcp.server.auth.redirect_validation import validate_redirect_uri
+from mcp.server.auth.provider import AuthorizationParams, AuthorizeError, RegistrationError
 from mcp.shared.auth import OAuthClientInformationFull
-from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import ConfigError
 from gateway.keys import PREFIX
 from gateway.server_config import OAuthAuth, ServerConfig
-from gateway.tries import Tries
+from gateway.tries import Bounded, Tries
 from gateway.vault_store import VaultStore
 from providers import Clock
 from providers.oauth.id_token import Untrue
@@ -47,8 +47,12 @@ if TYPE_CHECKING:
     from gateway.core import Gateway
     from providers.vault import Vault
 
-REGISTRATIONS = 30
-"""How many clients may register in a minute with one process."""
+REGISTRATIONS, SIGN_INS = 300, 600
+"""How many clients may register in a minute with one process, and how many may send somebody to sign in. Whoever uses
+one up keeps all others out, so both are high: what is kept of each is short."""
+
+LONGEST, ADDRESSES = 4096, 20
+"""How many characters a client may have us keep, of itself or of a sign-in, and how many addresses of its own."""
 
 ACCESS = timedelta(days=1)
 """How long a client's token is good before it renews it: seldom, for one that does so from two places at once loses its
@@ -123,7 +127,11 @@ class SignIn(OIDCProxy):
         self._vault = gateway.vault
         self._clock = gateway.clock
         self._redirect_uris = auth.redirect_uris
-        self._registrations = Tries(REGISTRATIONS, gateway.clock)
+        self._tries = {
+            "/register": Tries(REGISTRATIONS, gateway.clock),
+            "/authorize": Tries(SIGN_INS, gateway.clock),
+            "/consent": Tries(SIGN_INS, gateway.clock),
+        }
         scopes = wanted(auth, known)
         super().__init__(
             config_url=f"{known.issuer.rstrip('/')}{DOCUMENT}",
@@ -184,8 +192,20 @@ class SignIn(OIDCProxy):
             client.redirect_uris, client.allowed_redirect_uri_patterns = may, None
         return client
 
+    async def register_client(self, client_info: OAuthClientInformationFull) -> None:
+        if len(client_info.redirect_uris or ()) > ADDRESSES:
+            raise RegistrationError("invalid_redirect_uri", f"A client may have {ADDRESSES} addresses.")
+        if len(client_info.model_dump_json()) > LONGEST:
+            raise RegistrationError("invalid_client_metadata", f"A client may say {LONGEST} characters of itself.")
+        await super().register_client(client_info)
+
+    async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
+        if len(params.model_dump_json()) > LONGEST:
+            raise AuthorizeError("invalid_request", f"A client may ask with {LONGEST} characters.")
+        return await super().authorize(client, params)
+
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
-        return [self._bounded(route) if route.path == "/register" else route for route in super().get_routes(mcp_path)]
+        return [self._bounded(route) if route.path in self._tries else route for route in super().get_routes(mcp_path)]
 
     def _is_ours(self, token: str) -> bool:
         try:
@@ -195,24 +215,7 @@ class SignIn(OIDCProxy):
         return True
 
     def _bounded(self, route: Route) -> Route:
-        return Route(route.path, _Bounded(route.app, self._registrations), methods=list(route.methods or ()))
-
-
-class _Bounded:
-    """A route that takes no more than so many requests."""
-
-    def __init__(self, app: ASGIApp, tries: Tries) -> None:
-        self._app = app
-        self._tries = tries
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
-        if scope["method"] == "POST" and self._tries.is_over():
-            said = "Too many clients register just now. Try again in a minute."
-            app = JSONResponse(
-                {"error": "temporarily_unavailable", "error_description": said}, 429, {"Retry-After": "60"}
-            )
-        await app(scope, receive, send)
+        return Route(route.path, Bounded(route.app, self._tries[route.path]), methods=list(route.methods or ()))
 
 
 class _IdTokens(TokenVerifier):
