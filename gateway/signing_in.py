@@ -19,6 +19,7 @@ Quirks of FastMCP 4.1.2:
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from providers import Clock
 from providers.oauth.id_token import Untrue
 from providers.oauth.openid import DOCUMENT, OFFLINE, Known, OpenId
 from providers.oauth.tokens import Refused, lifetime
-from schemas import NotConnected, ProviderDown
+from schemas import NotConnected, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -68,6 +69,9 @@ ECHO = timedelta(minutes=1)
 """How long a renewal answers those who ask for the same one."""
 
 KEY = 32
+
+_troubles: ContextVar[list[SchedulingError] | None] = ContextVar("troubles", default=None)
+"""Why it is not known whether a token is good, which FastMCP keeps to itself."""
 
 
 async def provider(
@@ -177,9 +181,16 @@ class SignIn(OIDCProxy):
         # Not by FastMCP's MultiAuth, to which a database that is down is a token that is not good (4.1.2).
         if self._keys is not None and token.startswith(PREFIX):
             return await self._keys.verify_token(token)
-        found = await super().load_access_token(token)
+        troubles: list[SchedulingError] = []
+        reset = _troubles.set(troubles)
+        try:
+            found = await super().load_access_token(token)
+        finally:
+            _troubles.reset(reset)
+        if found is None and troubles:
+            raise troubles[0]  # nobody has to sign in anew
         if found is None and self._is_ours(token):
-            # None as well when the database cannot be asked; then this raises, and nobody has to sign in anew.
+            # None as well when the database cannot be asked; then this raises.
             await self._client_storage.get("whether the database answers")
         return found if isinstance(found, AccessToken) else None
 
@@ -230,6 +241,8 @@ class _IdTokens(TokenVerifier):
             person = await self._known.tokens.person(token)
         except Untrue:
             return None
+        except SchedulingError as error:
+            raise _noted(error) from None
         claims = dict(person.claims)
         until = int(person.until.timestamp())
         return AccessToken(
@@ -279,12 +292,20 @@ class _Upstream:
             raise OAuthError(error=error.error, description=error.message) from None
         except Untrue as error:
             raise OAuthError(error="invalid_grant", description=error.message) from None
+        except SchedulingError as error:
+            raise _noted(error) from None
         said, now = signed_in.answer, self._clock.now()
         life = lifetime(said.get("expires_in"))
         ends = min(signed_in.person.until, now + life) if life else signed_in.person.until
         # Without its scopes, which some spell in their own way: the client is told those that it asked for.
         answer = {key: said[key] for key in ("access_token", "refresh_token", "id_token") if key in said}
         return {**answer, "token_type": "Bearer", "expires_in": max(1, _seconds(ends - now))}
+
+
+def _noted(trouble: SchedulingError) -> SchedulingError:
+    if (troubles := _troubles.get()) is not None:
+        troubles.append(trouble)
+    return trouble
 
 
 def _seconds(span: timedelta) -> int:

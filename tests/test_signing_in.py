@@ -31,7 +31,7 @@ from gateway.vault_store import VaultStore
 from providers.oauth.id_token import Untrue
 from providers.oauth.openid import OpenId
 from providers.storage.tables import vault
-from schemas import ProviderDown
+from schemas import ProviderDown, RateLimited
 from tests.emulators.identity import ANA, BEN, CLIENT, SECRET, IdentityProvider, key
 from tests.loopback import served
 from tests.postgres import on_sqlite
@@ -468,6 +468,65 @@ async def test_a_provider_that_is_down_ends_no_sign_in(house: House) -> None:
         house.identity.failures.append(JSONResponse({}, 503))
         assert (await program.renews(tokens["refresh_token"])).status_code == 500
         assert (await program.renews(tokens["refresh_token"])).status_code == 200
+
+
+async def test_a_provider_that_is_down_while_a_client_calls_ends_no_sign_in(house: House) -> None:
+    house.identity.life = 5
+    async with house.open() as at, Program(at.url) as program:
+        tokens = await program.signs_in()
+        house.identity.life = 3600
+        house.clock.advance(timedelta(minutes=5))
+        house.identity.failures.append(JSONResponse({}, 503))
+        assert (await program.calls(tokens["access_token"])).status_code == 500
+        assert (await program.calls(tokens["access_token"]))["subject"] == "ana-1"
+
+
+@pytest.mark.parametrize("status", [503, 429])
+async def test_keys_that_were_named_hold_for_a_day_while_the_provider_names_none(house: House, status: int) -> None:
+    house.identity.life = 2 * 86400
+    gateway = house.gateway()
+    assert isinstance(gateway.config.server.auth, OAuthAuth)
+    tokens = (await OpenId(gateway.config.server.auth, house.clock).known()).tokens
+    good = house.identity.id_token(ANA, ("openid",), None)
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+    house.identity.no_keys = JSONResponse({}, status)
+    house.clock.advance(timedelta(hours=23))
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+    house.clock.advance(timedelta(hours=1))
+    with pytest.raises((ProviderDown, RateLimited)):
+        await tokens.person(good)
+    house.identity.no_keys = None
+    house.clock.advance(timedelta(minutes=1))
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+
+
+async def test_where_it_is_not_known_who_signed_a_token_its_client_is_not_turned_away(house: House) -> None:
+    async with AsyncExitStack() as first, Program("") as program:
+        at = await first.enter_async_context(house.open())
+        program.url = at.url
+        tokens = await program.signs_in()
+        house.identity.no_keys = JSONResponse({}, 503)
+        async with house.open(at.url) as beside:
+            assert (await program.calls(tokens["access_token"], url=beside.url)).status_code == 500
+
+
+async def test_of_many_calls_that_want_the_keys_one_asks_for_them(house: House) -> None:
+    house.identity.life = 86400
+    async with house.open() as at, Program(at.url) as program:
+        tokens = await program.signs_in()
+        for keys in (JSONResponse({}, 503), None):
+            house.identity.no_keys = keys
+            house.clock.advance(timedelta(hours=2))
+            before, answers = house.identity.named_keys, list[Any]()
+
+            async def call(answers: list[Any] = answers) -> None:
+                answers.append(await program.calls(tokens["access_token"]))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(8):
+                    tasks.start_soon(call)
+            assert {answer["subject"] for answer in answers} == {"ana-1"}
+            assert house.identity.named_keys == before + 1
 
 
 async def test_a_database_that_is_down_ends_no_sign_in(house: House) -> None:
