@@ -117,7 +117,8 @@ class KeyVerifier(TokenVerifier):
         who = await self._door.by_key(token)
         if who is None:
             return None
-        return KeyToken(token=token, client_id=who.name, subject=who.name, scopes=[], caller=who)
+        # FastMCP writes the client into its spans: whose key it is says `subject`, which it does not (4.1.2).
+        return KeyToken(token=token, client_id="key", subject=who.name, scopes=[], caller=who)
 
 
 def _name(issuer: str, subject: str) -> str:

@@ -20,6 +20,9 @@ OURS = ("gateway", "providers", "schemas", "uvicorn")
 
 HIDDEN = "***"
 
+QUOTING = "fastmcp.server.auth"
+"""Loggers that fill their lines with what came in with a request, codes and all: of theirs the words alone are told."""
+
 # Whatever it is that quotes them: what an address has after `?`, or before `@`, and what one signs in with.
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"'<>@]+@", re.IGNORECASE)
@@ -81,7 +84,7 @@ class _Lines(logging.Formatter):
             "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self.safe(record.getMessage()),
+            "message": self.safe(_said(record)),
             "request_id": request_id(),
             "caller": caller().name if call else None,
             "tool": call.tool if call else None,
@@ -99,6 +102,11 @@ class _Lines(logging.Formatter):
         text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
         text = _QUERY.sub(rf"\1?{HIDDEN}", text)
         return _SIGN_IN.sub(rf"\1 {HIDDEN}", text)
+
+
+def _said(record: logging.LogRecord) -> str:
+    is_quoting = record.name == QUOTING or record.name.startswith(f"{QUOTING}.")
+    return re.sub(r"%[a-z]", HIDDEN, str(record.msg)) if is_quoting else record.getMessage()
 
 
 class _Json(_Lines):

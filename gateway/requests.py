@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 BODY = 30.0
 """How long a request may take to come, once it has begun, in seconds."""
 
+PAGE = 32_768
+"""How many bytes a request may have that is not for the MCP server: a form, or a step of signing in."""
+
 LONGEST = 240.0
 """How long a call of a tool, or a page, may take, in seconds; clients give up after 300."""
 
@@ -133,10 +136,11 @@ class Front:
 
     async def _come(self, scope: Scope, receive: Receive) -> Receive | None:
         """The request, when all of it has come; None if whoever sent it has gone. Raises _Refused."""
+        most = self._most if scope["path"] == self._path else min(PAGE, self._most)
         headers = dict(scope["headers"])
         stated = headers.get(b"content-length", b"0")
-        if not stated.isdigit() or int(stated) > self._most:
-            raise self._too_long()
+        if not stated.isdigit() or int(stated) > most:
+            raise _too_long(most)
         if stated.strip(b"0") == b"" and b"transfer-encoding" not in headers:
             return receive
         parts: list[bytes] = []
@@ -149,15 +153,12 @@ class Front:
                         return None
                     parts.append(message.get("body", b""))
                     length += len(parts[-1])
-                    if length > self._most:
-                        raise self._too_long()
+                    if length > most:
+                        raise _too_long(most)
                     if not message.get("more_body", False):
                         return _again(b"".join(parts), receive)
         except TimeoutError:
             raise _Refused(408, "slow", f"The request has not come within {BODY:.0f} seconds.") from None
-
-    def _too_long(self) -> "_Refused":
-        return _Refused(413, "request_bytes", f"A request may have {self._most} bytes.")
 
 
 class _Refused(Exception):
@@ -204,6 +205,10 @@ class _Answer:
         ]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
+
+
+def _too_long(most: int) -> _Refused:
+    return _Refused(413, "request_bytes", f"A request may have {most} bytes.")
 
 
 def _kind(scope: Scope) -> str:

@@ -27,9 +27,6 @@ CLIENTS = (
 programs on the user's own machine."""
 
 
-_ISSUER = r"(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?)(/[^\s?#]*)?"
-
-
 def _url_path(path: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
         raise ValueError("is written like /mcp")

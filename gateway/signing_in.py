@@ -12,12 +12,14 @@ Quirks of FastMCP 4.1.2:
 - Two gateways that renew one sign-in at once would use a refresh token twice, which may end it: here, one renews.
 - What a client asks for as scopes is what it would ask the provider for: the operator's scopes are set over it.
 - A client may have its answer sent to any address that the operator allows: here, to those of them that it registered.
-- Clients register without end, and their records stay for ever: both are bounded here.
+- Clients register without end, and their records stay for ever, as long as they like; and who is sent to sign in leaves
+  a record too. Here both have a bound: how often in a minute, how long, and for how many days.
 """
 
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -27,28 +29,31 @@ from fastmcp.server.auth.oauth_proxy.models import ProxyDCRClient
 from fastmcp.server.auth.oauth_proxy.upstream import OAuthError
 from fastmcp.server.auth.oidc_proxy import OIDCConfiguration, OIDCProxy
 from fastmcp.server.auth.redirect_validation import validate_redirect_uri
+from mcp.server.auth.provider import AuthorizationParams, AuthorizeError, RegistrationError
 from mcp.shared.auth import OAuthClientInformationFull
-from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import ConfigError
 from gateway.keys import PREFIX
 from gateway.server_config import OAuthAuth, ServerConfig
-from gateway.tries import Tries
+from gateway.tries import Bounded, Tries
 from gateway.vault_store import VaultStore
 from providers import Clock
 from providers.oauth.id_token import Untrue
 from providers.oauth.openid import DOCUMENT, OFFLINE, Known, OpenId
 from providers.oauth.tokens import Refused, lifetime
-from schemas import NotConnected, ProviderDown
+from schemas import NotConnected, ProviderDown, SchedulingError
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
     from providers.vault import Vault
 
-REGISTRATIONS = 30
-"""How many clients may register in a minute with one process."""
+REGISTRATIONS, SIGN_INS = 300, 600
+"""How many clients may register in a minute with one process, and how many may send somebody to sign in. Whoever uses
+one up keeps all others out, so both are high: what is kept of each is short."""
+
+LONGEST, ADDRESSES = 4096, 20
+"""How many characters a client may have us keep, of itself or of a sign-in, and how many addresses of its own."""
 
 ACCESS = timedelta(days=1)
 """How long a client's token is good before it renews it: seldom, for one that does so from two places at once loses its
@@ -64,6 +69,9 @@ ECHO = timedelta(minutes=1)
 """How long a renewal answers those who ask for the same one."""
 
 KEY = 32
+
+_troubles: ContextVar[list[SchedulingError] | None] = ContextVar("troubles", default=None)
+"""Why it is not known whether a token is good, which FastMCP keeps to itself."""
 
 
 async def provider(
@@ -123,7 +131,11 @@ class SignIn(OIDCProxy):
         self._vault = gateway.vault
         self._clock = gateway.clock
         self._redirect_uris = auth.redirect_uris
-        self._registrations = Tries(REGISTRATIONS, gateway.clock)
+        self._tries = {
+            "/register": Tries(REGISTRATIONS, gateway.clock),
+            "/authorize": Tries(SIGN_INS, gateway.clock),
+            "/consent": Tries(SIGN_INS, gateway.clock),
+        }
         scopes = wanted(auth, known)
         super().__init__(
             config_url=f"{known.issuer.rstrip('/')}{DOCUMENT}",
@@ -169,9 +181,16 @@ class SignIn(OIDCProxy):
         # Not by FastMCP's MultiAuth, to which a database that is down is a token that is not good (4.1.2).
         if self._keys is not None and token.startswith(PREFIX):
             return await self._keys.verify_token(token)
-        found = await super().load_access_token(token)
+        troubles: list[SchedulingError] = []
+        reset = _troubles.set(troubles)
+        try:
+            found = await super().load_access_token(token)
+        finally:
+            _troubles.reset(reset)
+        if found is None and troubles:
+            raise troubles[0]  # nobody has to sign in anew
         if found is None and self._is_ours(token):
-            # None as well when the database cannot be asked; then this raises, and nobody has to sign in anew.
+            # None as well when the database cannot be asked; then this raises.
             await self._client_storage.get("whether the database answers")
         return found if isinstance(found, AccessToken) else None
 
@@ -184,8 +203,20 @@ class SignIn(OIDCProxy):
             client.redirect_uris, client.allowed_redirect_uri_patterns = may, None
         return client
 
+    async def register_client(self, client_info: OAuthClientInformationFull) -> None:
+        if len(client_info.redirect_uris or ()) > ADDRESSES:
+            raise RegistrationError("invalid_redirect_uri", f"A client may have {ADDRESSES} addresses.")
+        if len(client_info.model_dump_json()) > LONGEST:
+            raise RegistrationError("invalid_client_metadata", f"A client may say {LONGEST} characters of itself.")
+        await super().register_client(client_info)
+
+    async def authorize(self, client: OAuthClientInformationFull, params: AuthorizationParams) -> str:
+        if len(params.model_dump_json()) > LONGEST:
+            raise AuthorizeError("invalid_request", f"A client may ask with {LONGEST} characters.")
+        return await super().authorize(client, params)
+
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
-        return [self._bounded(route) if route.path == "/register" else route for route in super().get_routes(mcp_path)]
+        return [self._bounded(route) if route.path in self._tries else route for route in super().get_routes(mcp_path)]
 
     def _is_ours(self, token: str) -> bool:
         try:
@@ -195,24 +226,7 @@ class SignIn(OIDCProxy):
         return True
 
     def _bounded(self, route: Route) -> Route:
-        return Route(route.path, _Bounded(route.app, self._registrations), methods=list(route.methods or ()))
-
-
-class _Bounded:
-    """A route that takes no more than so many requests."""
-
-    def __init__(self, app: ASGIApp, tries: Tries) -> None:
-        self._app = app
-        self._tries = tries
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
-        if scope["method"] == "POST" and self._tries.is_over():
-            said = "Too many clients register just now. Try again in a minute."
-            app = JSONResponse(
-                {"error": "temporarily_unavailable", "error_description": said}, 429, {"Retry-After": "60"}
-            )
-        await app(scope, receive, send)
+        return Route(route.path, Bounded(route.app, self._tries[route.path]), methods=list(route.methods or ()))
 
 
 class _IdTokens(TokenVerifier):
@@ -227,6 +241,8 @@ class _IdTokens(TokenVerifier):
             person = await self._known.tokens.person(token)
         except Untrue:
             return None
+        except SchedulingError as error:
+            raise _noted(error) from None
         claims = dict(person.claims)
         until = int(person.until.timestamp())
         return AccessToken(
@@ -276,12 +292,20 @@ class _Upstream:
             raise OAuthError(error=error.error, description=error.message) from None
         except Untrue as error:
             raise OAuthError(error="invalid_grant", description=error.message) from None
+        except SchedulingError as error:
+            raise _noted(error) from None
         said, now = signed_in.answer, self._clock.now()
         life = lifetime(said.get("expires_in"))
         ends = min(signed_in.person.until, now + life) if life else signed_in.person.until
         # Without its scopes, which some spell in their own way: the client is told those that it asked for.
         answer = {key: said[key] for key in ("access_token", "refresh_token", "id_token") if key in said}
         return {**answer, "token_type": "Bearer", "expires_in": max(1, _seconds(ends - now))}
+
+
+def _noted(trouble: SchedulingError) -> SchedulingError:
+    if (troubles := _troubles.get()) is not None:
+        troubles.append(trouble)
+    return trouble
 
 
 def _seconds(span: timedelta) -> int:

@@ -15,10 +15,12 @@ from schemas import NotConnected
 KIND = 32
 """How long the kind of a row in the vault may be."""
 
-UNUSED = timedelta(days=90)
-"""How long what was put without a time to live stays when nobody asks for it. Clients register unasked, without end."""
-
 DAY = timedelta(days=1)
+"""How long what was put without a time to live stays when nobody ever asks for it. Clients register unasked, without
+end."""
+
+UNUSED = timedelta(days=90)
+"""How long it stays after somebody has asked for it."""
 
 
 class VaultStore:
@@ -49,7 +51,7 @@ class VaultStore:
     async def put(
         self, key: str, value: Mapping[str, Any], *, collection: str | None = None, ttl: SupportsFloat | None = None
     ) -> None:
-        life = UNUSED if ttl is None else _life(ttl)
+        life = DAY if ttl is None else _life(ttl)
         row = {"value": dict(value), "while_used": ttl is None}
         await self._vault.put(_kind(collection), key, row, until=self._clock.now() + life)
 

@@ -6,13 +6,13 @@ of, so none can stand for another.
 
 import json
 import logging
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import anyio
 from sqlalchemy import ColumnElement, delete, insert, or_, select, tuple_, update
@@ -41,8 +41,9 @@ class Vault:
         self._storage = storage
         self._keys = keys
         self._clock = clock
-        # Tasks of this process queue here; who is first asks the database for all of them.
-        self._turns: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        # Tasks of this process queue here; who is first asks the database for all of them. By the hash of a name, and
+        # as long as somebody is in the queue.
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """What was put there; None if nothing was, or if its time is over.
@@ -107,7 +108,8 @@ class Vault:
         The lease of a process that died ends by itself after LEASE seconds.
         """
         holder = uuid4().hex
-        async with self._turns[name]:
+        turn = self._turns.setdefault(_hash(name), anyio.Lock())
+        async with turn:
             while not await self._acquired(name, holder):
                 await self._clock.sleep(PAUSE)
             try:

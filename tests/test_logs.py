@@ -20,8 +20,10 @@ from schemas import NotConnected
 from tests import loopback
 from tests.agent import connected
 from tests.emulators import calcom
+from tests.emulators.identity import IdentityProvider
 from tests.emulators.wire import TOKEN
 from tests.over_http import agent, configured, process
+from tests.sign_in_stage import House
 from tests.stages import STAGES
 from tests.world import Clock, World
 
@@ -146,6 +148,24 @@ async def test_each_request_to_a_service_is_told_of_whichever_way_it_goes(
     assert {line["account"] for line in told} == {"acme"}
     assert {line["host"] for line in told} == {host}
     assert [line["error"] for line in told if line["status"] is None] == ["ReadError"]
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+async def test_what_comes_back_from_a_sign_in_is_not_in_the_log(
+    tmp_path: Path, logger: logging.Logger, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    identity = IdentityProvider(Clock())
+    with loopback.served(identity.app) as identity.issuer:
+        async with House(tmp_path, identity).open() as at, httpx2.AsyncClient() as browser:
+            logs.start(config(tmp_path, format=format))
+            told = {"error": "x1-unspeakable", "error_description": "ben@secret.example", "state": "st4te"}
+            await browser.get(f"{at.url}/auth/callback", params=told)
+            await browser.get(f"{at.url}/auth/callback", params={"code": "c0de", "state": "st4te"})
+    said = "\n".join(lines(capsys))
+    assert "IdP callback error: *** - ***" in said
+    assert "IdP callback with invalid transaction ID: ***" in said
+    for word in ("unspeakable", "ben@", "st4te", "c0de"):
+        assert word not in said
 
 
 # Lines

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import limits
 from gateway.connections import Connection
 from gateway.limits import Limits
-from gateway.requests import BODY, LONGEST, Front, request_id
+from gateway.requests import BODY, LONGEST, PAGE, Front, request_id
 from gateway.server import build_server
 from gateway.server_config import LimitsConfig, ServerConfig
 from gateway.serving import listen
@@ -159,6 +159,14 @@ async def test_a_request_of_just_that_length_is_read_whole(local: LocalStage) ->
             yield b"x" * 100
 
     assert (await asked(front(app, limits=FEW), "POST", content=parts())).text == "(2000, False)"
+
+
+async def test_a_page_takes_less_than_the_server_does() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("taken")(scope, receive, send)
+
+    for path, length, status in (("/mcp", PAGE + 1, 200), ("/register", PAGE, 200), ("/register", PAGE + 1, 413)):
+        assert (await asked(front(app), "POST", path, content=b"x" * length)).status_code == status
 
 
 async def test_a_request_that_does_not_come_is_given_up(local: LocalStage, url: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import httpx2
@@ -19,15 +20,18 @@ from fastmcp.client.auth import OAuth
 from fastmcp.server.auth import cimd
 from mcp.client.auth import AuthorizationCodeResult
 from pydantic import ValidationError
+from sqlalchemy import func, select
 from starlette.responses import JSONResponse
 
+from gateway import signing_in
 from gateway.config import ConfigError
 from gateway.server_config import OAuthAuth, ServerConfig
-from gateway.signing_in import REGISTRATIONS, provider, signing_key
+from gateway.signing_in import provider, signing_key
 from gateway.vault_store import VaultStore
 from providers.oauth.id_token import Untrue
 from providers.oauth.openid import OpenId
-from schemas import ProviderDown
+from providers.storage.tables import vault
+from schemas import ProviderDown, RateLimited
 from tests.emulators.identity import ANA, BEN, CLIENT, SECRET, IdentityProvider, key
 from tests.loopback import served
 from tests.postgres import on_sqlite
@@ -337,12 +341,59 @@ async def test_a_code_is_good_once_and_for_who_began(house: House) -> None:
         assert (await program.exchanges(answer["code"])).status_code == 401
 
 
-async def test_clients_register_at_a_bounded_rate(house: House) -> None:
+async def test_clients_register_at_a_bounded_rate(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing_in, "REGISTRATIONS", 5)
     async with house.open() as at, Program(at.url) as program:
-        answers = [(await program.registers()).status_code for _ in range(REGISTRATIONS + 1)]
-        assert answers == [201] * REGISTRATIONS + [429]
+        answers = [(await program.registers()).status_code for _ in range(6)]
+        assert answers == [201] * 5 + [429]
         house.clock.advance(timedelta(minutes=1))
         assert (await program.registers()).status_code == 201
+
+
+@pytest.mark.parametrize("step", ["authorize", "consent"])
+async def test_people_are_sent_to_sign_in_at_a_bounded_rate(
+    house: House, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(signing_in, "SIGN_INS", 5)
+    async with house.open() as at, Program(at.url) as program, Browser() as browser:
+        await program.registers()
+        address = program.address() if step == "authorize" else f"{at.url}/consent?txn_id=x"
+        answers = [(await browser.client.get(address)).status_code for _ in range(6)]
+        assert 429 not in answers[:5]
+        assert answers[5] == 429
+        house.clock.advance(timedelta(minutes=1))
+        assert (await browser.client.get(address)).status_code == answers[0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"client_name": "x" * 5000},
+        {"client_name": "x" * 900_000},
+        {"redirect_uris": [f"http://localhost:{n}/x" for n in range(21)]},
+        {"redirect_uris": [f"http://localhost:{n}/x" for n in range(25_000)]},
+    ],
+    ids=["a long name", "a far too long name", "many addresses", "far too many addresses"],
+)
+async def test_a_client_that_says_too_much_of_itself_is_not_kept(house: House, said: dict[str, Any]) -> None:
+    async with house.open() as at, Program(at.url) as program:
+        before = await _rows(at)
+        assert (await program.registers(**said)).status_code in (400, 413)
+        assert await _rows(at) == before
+        few = [f"http://localhost:{n}/x" for n in range(20)]
+        assert (await program.registers(redirect_uris=few, client_name="x" * 2000)).status_code == 201
+
+
+@pytest.mark.parametrize("length", [5000, 900_000])
+async def test_a_sign_in_with_too_long_a_state_is_not_kept(house: House, length: int) -> None:
+    async with house.open() as at, Program(at.url) as program:
+        await program.registers()
+        before = await _rows(at)
+        asked = dict(parse_qsl(urlsplit(program.address()).query)) | {"state": "x" * length}
+        answer = await program.http.post(f"{at.url}/authorize", data=asked)
+        assert "/consent" not in answer.headers.get("location", "")
+        assert await _rows(at) == before
+        assert "/consent" in (await program.http.get(program.address(state="x" * 2000))).headers["location"]
 
 
 # Renewing
@@ -417,6 +468,65 @@ async def test_a_provider_that_is_down_ends_no_sign_in(house: House) -> None:
         house.identity.failures.append(JSONResponse({}, 503))
         assert (await program.renews(tokens["refresh_token"])).status_code == 500
         assert (await program.renews(tokens["refresh_token"])).status_code == 200
+
+
+async def test_a_provider_that_is_down_while_a_client_calls_ends_no_sign_in(house: House) -> None:
+    house.identity.life = 5
+    async with house.open() as at, Program(at.url) as program:
+        tokens = await program.signs_in()
+        house.identity.life = 3600
+        house.clock.advance(timedelta(minutes=5))
+        house.identity.failures.append(JSONResponse({}, 503))
+        assert (await program.calls(tokens["access_token"])).status_code == 500
+        assert (await program.calls(tokens["access_token"]))["subject"] == "ana-1"
+
+
+@pytest.mark.parametrize("status", [503, 429])
+async def test_keys_that_were_named_hold_for_a_day_while_the_provider_names_none(house: House, status: int) -> None:
+    house.identity.life = 2 * 86400
+    gateway = house.gateway()
+    assert isinstance(gateway.config.server.auth, OAuthAuth)
+    tokens = (await OpenId(gateway.config.server.auth, house.clock).known()).tokens
+    good = house.identity.id_token(ANA, ("openid",), None)
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+    house.identity.no_keys = JSONResponse({}, status)
+    house.clock.advance(timedelta(hours=23))
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+    house.clock.advance(timedelta(hours=1))
+    with pytest.raises((ProviderDown, RateLimited)):
+        await tokens.person(good)
+    house.identity.no_keys = None
+    house.clock.advance(timedelta(minutes=1))
+    assert (await tokens.person(good)).claims["sub"] == "ana-1"
+
+
+async def test_where_it_is_not_known_who_signed_a_token_its_client_is_not_turned_away(house: House) -> None:
+    async with AsyncExitStack() as first, Program("") as program:
+        at = await first.enter_async_context(house.open())
+        program.url = at.url
+        tokens = await program.signs_in()
+        house.identity.no_keys = JSONResponse({}, 503)
+        async with house.open(at.url) as beside:
+            assert (await program.calls(tokens["access_token"], url=beside.url)).status_code == 500
+
+
+async def test_of_many_calls_that_want_the_keys_one_asks_for_them(house: House) -> None:
+    house.identity.life = 86400
+    async with house.open() as at, Program(at.url) as program:
+        tokens = await program.signs_in()
+        for keys in (JSONResponse({}, 503), None):
+            house.identity.no_keys = keys
+            house.clock.advance(timedelta(hours=2))
+            before, answers = house.identity.named_keys, list[Any]()
+
+            async def call(answers: list[Any] = answers) -> None:
+                answers.append(await program.calls(tokens["access_token"]))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(8):
+                    tasks.start_soon(call)
+            assert {answer["subject"] for answer in answers} == {"ana-1"}
+            assert house.identity.named_keys == before + 1
 
 
 async def test_a_database_that_is_down_ends_no_sign_in(house: House) -> None:
@@ -549,6 +659,11 @@ async def test_no_secret_is_logged_or_kept_in_the_clear(
 
 def _kept(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.glob("gateway.db*"))
+
+
+async def _rows(at: Served) -> int:
+    async with at.gateway.storage.read() as connection:
+        return await connection.scalar(select(func.count()).select_from(vault)) or 0
 
 
 async def _changes(at: Served, statement: str) -> None:

@@ -90,6 +90,12 @@ def world() -> World:
     return World(Clock())
 
 
+def added(file: Path, name: str) -> str:
+    """A key of that name."""
+    command = [sys.executable, "-m", "gateway", "keys", "add", name, "--config", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 async def used(folder: Path, world: World, **environ: str) -> None:
     """A gateway that is asked for event types, for a booking that is not there, and once too often; and then ends."""
     world.book("intro", TEN, "nora@secret.example", name="Nora Unspeakable")
@@ -160,6 +166,21 @@ async def test_a_collector_is_told_of_calls_and_of_what_they_asked(
         assert (resource["service.name"], resource["stage"]) == ("scheduling-gateway", "test")
     for secret in (TOKEN, "nora@", "Unspeakable", "n0t-there"):
         assert secret.encode() not in collector.raw, secret
+
+
+async def test_a_collector_is_not_told_whose_key_it_was(tmp_path: Path, world: World, collector: Collector) -> None:
+    with loopback.served(calcom.app(world)) as service, loopback.served(collector.app) as address:
+        file = configured(tmp_path, service, server={"auth": {"type": "keys"}})
+        key = added(file, "laptop-of-nora")
+        with process(file, OTEL_EXPORTER_OTLP_ENDPOINT=address) as (running, url):
+            async with agent(url, headers={"Authorization": f"Bearer {key}"}) as client:
+                await client.list_event_types()
+            running.terminate()
+            assert running.wait(timeout=60) == 0, (tmp_path / "log").read_text()
+    assert "tools/call list_event_types" in {span.name for span in collector.spans}
+    for secret in (key, "nora"):
+        assert secret
+        assert secret.encode() not in collector.raw
 
 
 async def test_a_service_has_the_name_that_the_environment_gives_it(

@@ -480,6 +480,22 @@ async def test_one_task_at_a_time_holds_a_lease_over_several_vaults(tmp_path: Pa
     assert set(patient.waits) == {PAUSE}
 
 
+async def test_a_lease_that_nobody_waits_for_leaves_nothing_behind(kept: Vault) -> None:
+    began = anyio.Event()
+
+    async def holds() -> None:
+        async with kept.lease(f"renewal:{SECRET}"):
+            began.set()
+            assert SECRET not in str(dict(kept._turns))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(holds)
+        await began.wait()
+        assert len(kept._turns) == 1
+    assert len(kept._turns) == 0
+
+
 async def test_one_process_at_a_time_holds_a_lease(tmp_path: Path, kept: Vault) -> None:
     at_once(takes_turns, tmp_path, 2)
     assert await rows(kept, leases) == 0

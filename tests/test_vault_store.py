@@ -130,21 +130,26 @@ async def test_what_is_kept_tells_nobody_what_or_under_which_name(store: VaultSt
     assert row.kind == f"kv {CLIENTS}"
 
 
-async def test_what_nobody_asks_for_is_forgotten_and_what_is_asked_for_stays(
+async def test_what_nobody_asks_for_is_forgotten_the_next_day_and_what_is_asked_for_stays(
     store: VaultStore, safe: Vault, clock: Clock
 ) -> None:
     await store.put("used", VALUE, collection=CLIENTS)
     await store.put("unused", VALUE, collection=CLIENTS)
-    for _ in range(3):
-        clock.advance(UNUSED - DAY)
-        assert await store.ttl("used", collection=CLIENTS) == (VALUE, None)
+    assert await store.get("used", collection=CLIENTS) == VALUE
+    clock.advance(DAY)
     assert await store.get("unused", collection=CLIENTS) is None
+    for _ in range(3):
+        assert await store.ttl("used", collection=CLIENTS) == (VALUE, None)
+        clock.advance(UNUSED - DAY)
     await store.put("another", VALUE)
     assert len(await stored(safe)) == 2, "its row is gone too"
+    clock.advance(UNUSED)
+    assert await store.get("used", collection=CLIENTS) is None
 
 
 async def test_asking_often_is_written_down_once_a_day(store: VaultStore, safe: Vault, clock: Clock) -> None:
     await store.put("a", VALUE)
+    await store.get("a")
     before = await stored(safe)
     clock.advance(DAY - timedelta(seconds=1))
     await store.get("a")

@@ -39,8 +39,9 @@ MINUTES = timedelta(minutes=10)
 SIGNED_IN = timedelta(hours=8)
 """How long a browser is known at most, however often it comes."""
 
-KEYS = 20
-"""How many keys may be tried in a minute."""
+STARTS = 600
+"""How many may be sent to the provider in a minute, from one process. Keys may be tried without a bound: nobody guesses
+one, and a bound that all share would let whoever uses it up keep the others out."""
 
 NOT_BEGUN = "This sign-in was not begun in this browser, was finished already, or took longer than ten minutes."
 NOT_LET_IN = ("You may not come in", "You are signed in as {who}, and nobody has let you in here. Ask who runs this.")
@@ -75,7 +76,7 @@ class SigninPages:
         self._gateway = gateway
         self._auth = auth
         self._door = door
-        self._tries = Tries(KEYS, gateway.clock)
+        self._tries = Tries(STARTS, gateway.clock)
         self._takes_keys = isinstance(auth, KeysAuth) or auth.keys
         self._kept: OpenId | None = None
 
@@ -102,6 +103,8 @@ class SigninPages:
         """Send the browser to the provider."""
         from mcp.client.auth import PKCEParameters
 
+        if self._tries.is_over():
+            return message("You are not signed in", "Too many sign in just now. Wait a minute, then try again.", 429)
         await self._gateway.open()
         known = await self._openid.known()
         proof = PKCEParameters.generate()
@@ -142,8 +145,6 @@ class SigninPages:
         holder = request.cookies.get(STARTED, "")
         if not holder or not is_same(_word(holder), word):
             return self._page(request, to, "This page was open too long. Enter the key once more.", 403)
-        if self._tries.is_over():
-            return self._page(request, to, "Too many keys were tried. Wait a minute.", 429)
         token = given.get("key", [""])[0].strip()
         if not token or await self._door.by_key(token) is None:
             return self._page(request, to, "This key does not let anybody in. Check that it is complete.", 403)

@@ -13,10 +13,12 @@ from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from providers.clock import Clock
 from providers.oauth.discovery import is_same_issuer
 from providers.oauth.wire import AGAIN, Wire, body, host
-from schemas import NotConnected, ProviderDown
+from schemas import NotConnected, ProviderDown, RateLimited, SchedulingError
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key
@@ -30,8 +32,9 @@ ALGORITHMS = (
 LEEWAY = timedelta(seconds=30)
 """So far clocks may differ."""
 
-FRESH, PAUSE = timedelta(hours=1), timedelta(seconds=30)
-"""How long keys are good without asking, and how long it is not asked again for one that is missing."""
+FRESH, KEPT, PAUSE = timedelta(hours=1), timedelta(days=1), timedelta(seconds=30)
+"""How long keys are good without asking, how long if the provider does not say by which it signs now, and how long it
+is not asked again for one that is missing."""
 
 LONGEST_SUBJECT = 255
 
@@ -59,12 +62,15 @@ class IdTokens:
         self._wire = wire
         self._clock = clock
         self._keys: dict[str | None, Key] = {}
+        self._had: datetime | None = None
         self._asked: datetime | None = None
+        self._trouble: SchedulingError | None = None
+        self._asking = anyio.Lock()
 
     async def person(self, token: str, *, nonce: str | None = None) -> Person:
         """Whom a token is about; with `nonce`, if it was made for what we asked with it.
 
-        Raises: Untrue, or ProviderDown if the provider's keys cannot be had.
+        Raises: Untrue, or ProviderDown or RateLimited if the provider's keys cannot be had.
         """
         claims = await self._signed(token)
         self._check(claims, nonce)
@@ -118,18 +124,30 @@ class IdTokens:
 
     async def _key(self, id: object) -> "Key":
         """The key of that id, or the only one there is; asked for anew where it may be a new one."""
-        now = self._clock.now()
-        is_fresh = self._asked is not None and now - self._asked < FRESH
-        if (key := self._known(id) if is_fresh else None) is not None:
+        async with self._asking:  # of all that want one, one asks
+            now = self._clock.now()
+            is_known = self._known(id, now - FRESH) is not None
+            if not is_known and (self._asked is None or now - self._asked >= PAUSE):
+                await self._ask()
+        if (key := self._known(id, now - KEPT)) is not None:
             return key
-        if self._asked is None or now - self._asked >= PAUSE:
-            self._keys = await self._fetched()
-            self._asked = now
-        if (key := self._known(id)) is None:
-            raise Untrue("The ID token is signed with a key that its issuer does not name.")
-        return key
+        if self._trouble is not None:
+            raise self._trouble.with_traceback(None)
+        raise Untrue("The ID token is signed with a key that its issuer does not name.")
 
-    def _known(self, id: object) -> "Key | None":
+    async def _ask(self) -> None:
+        try:
+            self._keys = await self._fetched()
+        except (ProviderDown, RateLimited) as error:
+            self._trouble = error
+        else:
+            self._trouble, self._had = None, self._clock.now()
+        self._asked = self._clock.now()
+
+    def _known(self, id: object, since: datetime) -> "Key | None":
+        """That key, if the provider named it after `since`."""
+        if self._had is None or self._had <= since:
+            return None
         if id is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(id) if isinstance(id, str) else None

@@ -57,8 +57,8 @@ class Grant:
 class IdentityProvider:
     """Quirks: `person` is who signs in next; `redirect_uris` are registered for the client; ID tokens and access tokens
     are good for `life` seconds; without `renews` a renewal brings no ID token; `alter` changes what an ID token says;
-    `keys` sign, the first of them, and are named; `failures` meet the next requests for a token; `metadata` changes
-    what it says of itself."""
+    `keys` sign, the first of them, and are named; `failures` meet the next requests for a token, `no_keys` those for
+    the keys; `metadata` changes what it says of itself."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -73,6 +73,8 @@ class IdentityProvider:
         self.keys = [KEY]
         self.named: list[RSAKey] | None = None
         self.failures: deque[Response] = deque()
+        self.no_keys: Response | None = None
+        self.named_keys = 0
         self.asked: list[Mapping[str, str]] = []
         self.renewals = 0
         self.tokens: list[str] = []
@@ -122,7 +124,8 @@ class IdentityProvider:
         return JSONResponse(said | self.metadata)
 
     async def _named(self, _: Request) -> Response:
-        return JSONResponse({"keys": [key.as_dict(private=False) for key in self.named or self.keys]})
+        self.named_keys += 1
+        return self.no_keys or JSONResponse({"keys": [key.as_dict(private=False) for key in self.named or self.keys]})
 
     async def _authorize(self, request: Request) -> Response:
         asked = dict(request.query_params)
