@@ -50,6 +50,8 @@ async def _connect(config: Config, account: str, port: int, browser: bool) -> in
             gateway.connecting.url = f"http://localhost:{port}"
             consent = _Consent(gateway, console)
             address = await consent.begin(account)
+            if config.accounts[account].owner == "caller":
+                console.print(f"{account} is each caller's own: connected here it is this user's, over stdio.\n")
             server = uvicorn.Server(
                 uvicorn.Config(consent.app, log_config=None, access_log=False, lifespan="off", ws="none")
             )
