@@ -47,6 +47,10 @@ NOT_LET_IN = ("You may not come in", "You are signed in as {who}, and nobody has
 
 
 class Door(Protocol):
+    @property
+    def openid(self) -> "OpenId | None":
+        """The provider that people sign in at; None where nobody does."""
+
     async def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
         """Who signed in with these claims of an ID token; None if no policy is theirs."""
 
@@ -88,7 +92,6 @@ class SigninPages:
         self._door = door
         self._tries = Tries(STARTS, gateway.clock)
         self._takes_keys = isinstance(auth, KeysAuth) or auth.keys
-        self._kept: OpenId | None = None
 
     def routes(self) -> list[Route]:
         keys = [Route(f"{SIGNIN}/key", told(self.key), methods=["POST"])] if self._takes_keys else []
@@ -253,12 +256,9 @@ class SigninPages:
 
     @property
     def _openid(self) -> "OpenId":
-        from providers.oauth.openid import OpenId
-
-        if not isinstance(self._auth, OAuthAuth):
+        if self._door.openid is None:
             raise InvalidRequest("Here one signs in with a key.")
-        self._kept = self._kept or OpenId(self._auth, self._gateway.clock)
-        return self._kept
+        return self._door.openid
 
 
 def _below(gateway: Gateway, path: str) -> str:
