@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from schemas import PolicyDenied
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
+    from providers.oauth.openid import OpenId
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,13 @@ class Door:
         self._gateway = gateway
         self._auth = auth
         self._seen: dict[str, tuple[int, Key | None]] = {}
+
+    @cached_property
+    def openid(self) -> "OpenId | None":
+        """The provider that people sign in at; None where nobody does."""
+        from providers.oauth.openid import OpenId
+
+        return OpenId(self._auth, self._gateway.clock) if isinstance(self._auth, OAuthAuth) else None
 
     @property
     def takes_keys(self) -> bool:
@@ -99,11 +108,11 @@ async def at_door(gateway: "Gateway", url: str) -> AuthProvider | None:
         return None
     gateway.door = door = Door(gateway, auth)
     keys = KeyVerifier(door) if door.takes_keys else None
-    if isinstance(auth, KeysAuth):
+    if door.openid is None:
         return keys
     from gateway.signing_in import provider
 
-    return await provider(gateway, gateway.config.server, url, keys)
+    return await provider(gateway, gateway.config.server, url, door.openid, keys)
 
 
 class KeyVerifier(TokenVerifier):

@@ -75,16 +75,15 @@ _troubles: ContextVar[list[SchedulingError] | None] = ContextVar("troubles", def
 
 
 async def provider(
-    gateway: "Gateway", config: ServerConfig, url: str, keys: TokenVerifier | None = None
+    gateway: "Gateway", config: ServerConfig, url: str, openid: OpenId, keys: TokenVerifier | None = None
 ) -> AuthProvider:
-    """What lets clients in whose people sign in, and those with a key that `keys` knows; `url` is where they find us.
+    """What lets clients in whose people sign in at `openid`, and those with a key that `keys` knows, at our `url`.
 
     Raises: ConfigError if one cannot sign in at that provider, ProviderDown if not now.
     """
     await gateway.open()
     auth = config.auth
     assert isinstance(auth, OAuthAuth)  # noqa: S101 - for the type checker
-    openid = OpenId(auth, gateway.clock)
     try:
         known = await openid.known()
     except NotConnected as error:

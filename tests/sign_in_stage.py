@@ -30,6 +30,7 @@ from gateway.server_config import OAuthAuth, ServerConfig
 from gateway.serving import http_server, listen
 from gateway.signing_in import provider
 from providers import PROVIDERS
+from providers.oauth.openid import OpenId
 from tests.emulators.identity import CLIENT, SECRET, IdentityProvider
 from tests.postgres import databases
 from tests.world import Clock
@@ -46,6 +47,7 @@ class Door(door.Door):
     def __init__(self) -> None:
         self.keys = {KEY}
         self.open = True
+        self.openid: OpenId | None = None
 
     async def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
         is_staff = self.open and "staff" in claims.get("groups", ())
@@ -101,8 +103,9 @@ class House:
             self.identity.redirect_uris += [f"{url or own}{path}" for path in ("/auth/callback", "/signin/callback")]
             gateway.door = self.door
             server = build_server(gateway)
-            if isinstance(gateway.config.server.auth, OAuthAuth):
-                server.auth = await provider(gateway, gateway.config.server, url or own)
+            if isinstance(auth := gateway.config.server.auth, OAuthAuth):
+                self.door.openid = OpenId(auth, self.clock)
+                server.auth = await provider(gateway, gateway.config.server, url or own, self.door.openid)
             _tells_who(server)
             _has_a_page(server, gateway)
             http = http_server(server, gateway.config)

@@ -25,8 +25,9 @@ from starlette.responses import JSONResponse
 
 from gateway import signing_in
 from gateway.config import ConfigError
+from gateway.door import at_door
 from gateway.server_config import OAuthAuth, ServerConfig
-from gateway.signing_in import provider, signing_key
+from gateway.signing_in import signing_key
 from gateway.vault_store import VaultStore
 from providers.oauth.id_token import Untrue
 from providers.oauth.openid import OpenId
@@ -685,7 +686,7 @@ async def _is_not_let_in(house: House) -> None:
 async def _started(house: House) -> Served:
     gateway = house.gateway()
     try:
-        await provider(gateway, gateway.config.server, "http://localhost:1")
+        await at_door(gateway, "http://localhost:1")
     finally:
         await gateway.close()
     raise AssertionError("it started")

@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse
 from gateway.pages import signin
 from gateway.pages.sessions import LASTS, SESSION, Session
 from gateway.pages.signin import MINUTES, SIGNED_IN, STARTED
-from tests.emulators.identity import ANA, BEN, SECRET, IdentityProvider
+from tests.emulators.identity import ANA, BEN, CLIENT, SECRET, IdentityProvider
+from tests.keyed import Keyed
 from tests.loopback import served
-from tests.sign_in_stage import KEY, Browser, House, Served
+from tests.sign_in_stage import KEY, Browser, House, Program, Served
 from tests.world import Clock
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +65,20 @@ async def test_who_has_to_sign_in_is_sent_to_the_provider_and_comes_back_to_the_
         assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
         assert (await page(browser, f"{at.url}/private")).text == name(house.identity)
         assert len(house.identity.asked) == 1, "it is remembered"
+
+
+async def test_clients_and_pages_ask_the_provider_once_what_it_is(tmp_path: Path, identity: IdentityProvider) -> None:
+    identity.clock = clock = Clock()
+    client: dict[str, Any] = {"issuer": identity.issuer, "client_id": CLIENT, "client_secret": SECRET}
+    gate = Keyed(tmp_path, policies={"staff": {"groups": ["staff"]}}, clock=clock, type="oauth", **client)
+    async with gate.open(), Browser() as browser:
+        identity.redirect_uris = [f"{gate.url}/{path}" for path in ("auth/callback", "signin/callback")]
+        shown = await page(browser, f"{gate.url}/accounts")
+        assert (shown.status_code, came_to(shown)) == (200, "/accounts")
+        async with Program(gate.url) as program:
+            tokens = await program.signs_in()
+            assert (await program.calls(tokens["access_token"], "list_accounts"))["accounts"]
+    assert (identity.discovered, identity.named_keys) == (1, 1)
 
 
 async def test_the_session_is_a_cookie_that_scripts_and_other_sites_do_not_get(house: House) -> None:

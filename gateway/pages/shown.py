@@ -26,7 +26,7 @@ TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf
 AHEAD = ("sec-purpose", "purpose", "x-moz")
 """Headers by which a browser says that it only looks ahead."""
 
-FORM, FIELDS = 100_000, 200
+FORM, FIELDS = 32_000, 200
 """How long a form may be, in bytes and in fields."""
 
 HEADERS = {

@@ -78,7 +78,6 @@ class SigninPages:
         self._door = door
         self._tries = Tries(STARTS, gateway.clock)
         self._takes_keys = isinstance(auth, KeysAuth) or auth.keys
-        self._kept: OpenId | None = None
 
     def routes(self) -> list[Route]:
         keys = [Route(f"{SIGNIN}/key", told(self.key), methods=["POST"])] if self._takes_keys else []
@@ -243,12 +242,9 @@ class SigninPages:
 
     @property
     def _openid(self) -> "OpenId":
-        from providers.oauth.openid import OpenId
-
-        if not isinstance(self._auth, OAuthAuth):
+        if self._door.openid is None:
             raise InvalidRequest("Here one signs in with a key.")
-        self._kept = self._kept or OpenId(self._auth, self._gateway.clock)
-        return self._kept
+        return self._door.openid
 
 
 def _word(holder: str) -> str:

@@ -74,7 +74,7 @@ class IdentityProvider:
         self.named: list[RSAKey] | None = None
         self.failures: deque[Response] = deque()
         self.no_keys: Response | None = None
-        self.named_keys = 0
+        self.discovered = self.named_keys = 0
         self.asked: list[Mapping[str, str]] = []
         self.renewals = 0
         self.tokens: list[str] = []
@@ -109,6 +109,7 @@ class IdentityProvider:
         return jwt.encode({"alg": "RS256", "kid": self.keys[0].kid, **header}, claims, self.keys[0])
 
     async def _said(self, _: Request) -> Response:
+        self.discovered += 1
         said = {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
