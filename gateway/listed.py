@@ -1,6 +1,7 @@
 """`tools/list`, as each caller sees it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool
@@ -9,7 +10,8 @@ from mcp.types import ListToolsRequest
 
 from gateway.allowed import calls
 from gateway.core import Gateway
-from gateway.requests import admitted
+from gateway.limits import Limits
+from gateway.requests import front
 from gateway.surface import GatewayTool, failure
 from schemas import PolicyDenied, SchedulingError
 
@@ -22,6 +24,9 @@ class OnlyWhatIsAllowed(Middleware):
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        # Not those of calls: a client looks at the list to check the answer of a call that is over, and would lose it
+        # where calls are used up, or at a stop (mcp 2.3, 2026-11).
+        self._limits = Limits(gateway.config.server.limits, gateway.clock)
 
     async def on_list_tools(
         self, context: MiddlewareContext[ListToolsRequest], call_next: CallNext[ListToolsRequest, Sequence[Tool]]
@@ -31,7 +36,7 @@ class OnlyWhatIsAllowed(Middleware):
         except PolicyDenied:
             return []
         try:
-            with admitted(who.name):
+            with nullcontext() if front() is None else self._limits.admitted(who.name):
                 tools = await call_next(context)
         except SchedulingError as error:
             raise MCPError(REFUSED, str(error), failure(error).structured_content) from None
