@@ -24,6 +24,7 @@ SECONDS = 1
 MANY = {"hour": 1_000_000, "day": 1_000_000}
 POLICY = {"accounts": ["home", "desk"], "tools": ["read", "book"], "bookings": MANY, "expires": "2100-01-01T00:00:00Z"}
 KEYS = {"type": "keys", "policies": {"bench": POLICY}}
+READ, CHANGE = "find_slots (a week)", "create_booking"
 OPEN = "no key, no audit"
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     OPEN: ({"type": "none"}, {"to": "none"}),
@@ -51,13 +52,16 @@ class Variant:
 
 
 def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Calls a second in each round, by what was called and of which gateway; the open one first."""
+    """Calls a second in each round, by what was called and of which gateway; the open one first.
+
+    A booking is three commits without an audit, and has to wait for a fourth with one.
+    """
     with ExitStack() as stack:
         variants = {name: _started(stack, folder / f"guarded{at}", name) for at, name in enumerate(VARIANTS)}
-        rates: dict[str, dict[str, list[float]]] = {"find_slots (a week)": {}, "create_booking": {}}
+        rates: dict[str, dict[str, list[float]]] = {READ: {}, CHANGE: {}}
         for _ in range(ROUNDS):
             for name, each in variants.items():
-                for what, calls in (("find_slots (a week)", WEEK), ("create_booking", each.bookings)):
+                for what, calls in ((READ, WEEK), (CHANGE, each.bookings)):
                     rate = asyncio.run(http_rate(each.port, calls, CONNECTIONS, SECONDS, each.key))[0]
                     rates[what].setdefault(name, []).append(rate)
     return rates

@@ -38,6 +38,9 @@ CHAIN = timedelta(days=1)
 SAID = timedelta(hours=1)
 """How often the log has the head."""
 
+GATHERED = 0.1
+"""For how long lines of who only looks are gathered, to be written together, in seconds."""
+
 LONGEST = 200
 """Characters of a reference or a caller's name."""
 
@@ -101,8 +104,8 @@ class Audit:
         is_read: bool = False,
         request: str | None = None,
     ) -> T:
-        """Do it, and write down what came of it: before that is answered, or, if `is_read`, as soon as can be, for who
-        only looks shall not wait for the disk.
+        """Do it, and write down what came of it: before that is answered, or, if `is_read`, in a moment, for who only
+        looks shall not wait for the disk.
 
         If the caller goes away, what is being written is finished and then written down; what was not begun is not.
         """
@@ -134,7 +137,7 @@ class Audit:
                     request=request,
                 )
                 if is_read:
-                    self._writes.start(self._write(said))
+                    self._write_soon(said)
                 else:
                     await self._write(said)
 
@@ -156,7 +159,7 @@ class Audit:
     async def start(self) -> None:
         """Begin a chain before anything has happened, as a server does."""
         if self.keeps(is_read=False) and self.head is None:
-            await self._writes.finish(self._write(None))
+            await self._writes.finish(self._write_waiting(begins=True))
 
     async def stop(self) -> None:
         """Say that the process was told to stop, and end its chain."""
@@ -191,13 +194,25 @@ class Audit:
             "request": request if request and _REQUEST.fullmatch(request) else None,
         }
 
-    async def _write(self, said: Said | None) -> None:
-        """Write it, and whatever else waits for its turn, in one go; None begins a chain and says no more."""
-        if said is not None:
-            self._waiting.append(said)
+    async def _write(self, said: Said) -> None:
+        self._waiting.append(said)
+        await self._write_waiting()
+
+    def _write_soon(self, said: Said) -> None:
+        """Write it with whatever else comes within a moment."""
+        self._waiting.append(said)
+        if len(self._waiting) == 1:  # else somebody is about to write
+            self._writes.start(self._write_gathered())
+
+    async def _write_gathered(self) -> None:
+        await self._gateway.clock.sleep(GATHERED)
+        await self._write_waiting()
+
+    async def _write_waiting(self, *, begins: bool = False) -> None:
+        """Write whatever waits for its turn, in one go; if it `begins` a chain, also if nothing does."""
         async with self._turn:
             batch, self._waiting = self._waiting, []
-            if said is not None and not batch:
+            if not batch and not begins:
                 return  # who was before us took it along
             try:
                 await self._append(batch)
