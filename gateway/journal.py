@@ -18,6 +18,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from gateway.brakes import must_be_alone, must_not_exceed
+from gateway.callers import parted
 from gateway.intents import OPEN, Held, Intent
 from providers import Clock
 from providers.slots import seconds
@@ -128,11 +129,11 @@ class Journal:
     async def _settle_by_looking(self, holder: Row[Any], intent: Intent, look: Look[Any] | None) -> None:
         """Settle a write that nobody saw the end of."""
         if look is None:
-            raise OutcomeUnknown(UNSETTLED)
+            raise OutcomeUnknown(UNSETTLED, account=parted(intent.account)[0])
         try:
             made = await look(holder.id, holder.created)
         except SchedulingError:
-            raise OutcomeUnknown(UNSETTLED) from None
+            raise OutcomeUnknown(UNSETTLED, account=parted(intent.account)[0]) from None
         if made is None:
             await self._settle(holder.id, holder.tries, outcome="failed", claim=None)
         else:

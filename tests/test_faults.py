@@ -18,6 +18,7 @@ import pytest
 
 from gateway import core
 from gateway.bookings import Bookings
+from gateway.looking import Looking
 from gateway.moves import Moves
 from gateway.server import build_server
 from providers import hosted, upstream
@@ -374,7 +375,7 @@ FAULTS = [
     ),
     Fault(
         "a look finds nothing",
-        replaced(Bookings, "made", forgetful),
+        replaced(Looking, "booked", forgetful),
         weather.test_a_write_whose_answer_is_lost_is_found_and_answered,
         params=write_lost,
     ),
