@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# One more than there are cores: tests wait for disks and servers, too.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 CODE = schemas providers gateway tests benchmarks
 
 .DEFAULT_GOAL := help
@@ -22,7 +20,7 @@ demo: $(VENV)/.ready ## a meeting booked, moved and cancelled through a real MCP
 	@$(BIN)/scheduling-gateway demo
 
 test: lint ## lint, format check, types, and the tests with coverage
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.ready ## ruff and mypy
 	$(BIN)/ruff check $(CODE)

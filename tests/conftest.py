@@ -18,7 +18,8 @@ from tests.postgres import KINDS, databases
 from tests.stages import STAGES, LocalStage, Stage
 
 OVER_HTTP = [each for each in TRANSPORTS if each != "memory"]
-ONCE_OVER_HTTP = ("calid", "google_calendar", "toy")
+HTTP_FOR = {"local": ("http", "http-legacy"), "calendly": ("http",)}
+"""Which accounts the suite runs on over HTTP too."""
 
 
 MEMORY, ROOM = Path("/dev/shm"), 2**30
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _is_twice(call: Any) -> bool:
     stage, transport = (str((call.params if call else {}).get(name)) for name in ("stage", "transport"))
-    return (transport in OVER_HTTP and " via " in stage) or (transport == "http-legacy" and stage in ONCE_OVER_HTTP)
+    return transport in OVER_HTTP and stage in STAGES and transport not in HTTP_FOR.get(stage, ())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -252,8 +252,14 @@ async def theatre(tmp_path: Path) -> AsyncIterator[Theatre]:
     await theatre.close()
 
 
-@pytest.mark.parametrize("third", THIRDS)
-@pytest.mark.parametrize("meeting", MEETINGS)
+REPLAYED = [
+    *((meeting, third) for meeting in MEETINGS for third in ("nobody", "the guest")),
+    *((meeting, "a caller") for meeting in ("one near, one far", "both far", "both near, to one time")),
+]
+"""`make torture` replays the others too."""
+
+
+@pytest.mark.parametrize(("meeting", "third"), REPLAYED)
 async def test_the_gateway_does_as_the_model(theatre: Theatre, meeting: str, third: str) -> None:
     for run in orders_of_writes(meeting, third):
         await theatre.play(meeting, third, run)
