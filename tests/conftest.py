@@ -18,7 +18,7 @@ from tests.postgres import KINDS, databases
 from tests.stages import STAGES, LocalStage, Stage
 
 OVER_HTTP = [each for each in TRANSPORTS if each != "memory"]
-HTTP_FOR = {"local": ("http", "http-legacy"), "calendly": ("http",)}
+HTTP_FOR = {"local": ("http", "http-legacy")}
 """Which accounts the suite runs on over HTTP too."""
 
 
