@@ -33,7 +33,7 @@ class Connection(H11Protocol):
     _waits: asyncio.TimerHandle | None = None
     _stands: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a TCP server's is one
         super().connection_made(transport)
         self._waits = self.loop.call_later(self.headers_within, transport.abort)
 

@@ -45,7 +45,7 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
         return
     try:
         import opentelemetry.exporter.otlp.proto.http
-        import opentelemetry.sdk  # noqa: F401
+        import opentelemetry.sdk  # noqa: F401 - whether it is there
     except ImportError:
         names = ", ".join(f"OTEL_{signal}_EXPORTER or an endpoint" for signal in wanted)
         raise ConfigError(

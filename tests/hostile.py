@@ -113,7 +113,7 @@ class Hostile:
     def case(self, number: int) -> Case:
         """The request of that number: the same one each time."""
         kind = list(KINDS)[number % len(KINDS)]
-        made = KINDS[kind](_Maker(random.Random(f"{self.seed}/{number}"), self.target))  # noqa: S311
+        made = KINDS[kind](_Maker(random.Random(f"{self.seed}/{number}"), self.target))  # noqa: S311 - the same ones every run
         sent, waits = made if isinstance(made, tuple) else (made, len(made) < TOO_LONG)
         return Case(number, kind, sent, waits)
 

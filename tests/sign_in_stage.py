@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from html import unescape
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import anyio
 import httpx2
+import pytest
 from fastmcp import FastMCP
 from fastmcp.server.dependencies import get_access_token
 from pydantic import SecretStr
@@ -32,6 +33,7 @@ from gateway.signing_in import provider
 from providers import PROVIDERS
 from providers.oauth.openid import OpenId
 from tests.emulators.identity import CLIENT, SECRET, IdentityProvider
+from tests.loopback import served
 from tests.postgres import databases
 from tests.world import Clock
 
@@ -115,6 +117,18 @@ class House:
                     yield Served(gateway, own)
                 finally:
                     http.should_exit = True
+
+
+@pytest.fixture
+def identity() -> Iterator[IdentityProvider]:
+    identity = IdentityProvider(Clock())
+    with served(identity.app) as identity.issuer:
+        yield identity
+
+
+@pytest.fixture
+def house(tmp_path: Path, identity: IdentityProvider) -> House:
+    return House(tmp_path, identity)
 
 
 def _tells_who(server: FastMCP[Any]) -> None:

@@ -512,7 +512,7 @@ async def test_a_caller_who_goes_away_before_anything_was_sent_leaves_nothing_bu
         begun.set()
         await asyncio.Event().wait()
 
-    book.gateway.accounts[ACCOUNT].identity = never  # type: ignore[method-assign]
+    book.gateway.accounts[ACCOUNT].identity = never  # type: ignore[method-assign]  # in its place
     tool = await build_server(book.gateway).get_tool("create_booking")
     assert tool is not None
     call = asyncio.create_task(tool.run(INTRO))

@@ -13,32 +13,15 @@ import pytest
 from gateway.server import build_server
 from providers.rest import KEPT
 from schemas import InvalidRequest, NotFound, ProviderDown
-from tests import calcom_desk
+from tests import calcom_desk, wired
 from tests.agent import Agent, connected
-from tests.calcom_desk import (
-    DAY,
-    HALF_HOUR,
-    HOUR,
-    SCHEDULE,
-    VERSIONS,
-    Request_,
-    Sent,
-    Wire,
-    at,
-    configure,
-    emails,
-    live,
-    made,
-    requests,
-    starts,
-    vendor,
-    window,
-)
+from tests.calcom_desk import VERSIONS, configure, emails, live, made, starts, vendor
 from tests.stages import ACCOUNT, Stage
+from tests.wired import DAY, HALF_HOUR, HOUR, SCHEDULE, Request_, Sent, Wire, at, requests, window
 from tests.world import BERLIN, ELEVEN, HOST_EMAIL, KINDS, NINE, TEN, Appointment
 
 pytestmark = pytest.mark.anyio
-stage, wire, agent = calcom_desk.stage, calcom_desk.wire, calcom_desk.agent
+stage, wire, agent = calcom_desk.stage, wired.wire, wired.agent
 
 
 # Versions and addresses

@@ -11,30 +11,16 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from providers.storage.tables import journal
 from schemas import InvalidRequest, NotFound, SchedulingError, SlotTaken, Unsupported
-from tests import calcom_desk
+from tests import calcom_desk, wired
 from tests.agent import Agent, after_a_restart
-from tests.calcom_desk import (
-    ANA,
-    BEN,
-    DAY,
-    GROUP,
-    HOUR,
-    SCHEDULE,
-    ZOE,
-    Wire,
-    at,
-    live,
-    made,
-    start_at,
-    starts,
-    window,
-)
+from tests.calcom_desk import live, made, start_at, starts
 from tests.emulators.wire import TOKEN, Lost
 from tests.stages import ACCOUNT, Stage
+from tests.wired import ANA, BEN, DAY, GROUP, HOUR, SCHEDULE, ZOE, Wire, at, window
 from tests.world import BEGIN, ELEVEN, NINE, TEN, Kind
 
 pytestmark = pytest.mark.anyio
-stage, wire, agent = calcom_desk.stage, calcom_desk.wire, calcom_desk.agent
+stage, wire, agent = calcom_desk.stage, wired.wire, wired.agent
 
 
 # What a booking carries
@@ -477,7 +463,7 @@ async def test_both_shapes_of_errors_are_understood(
 async def test_a_server_error_after_booking_is_looked_up_and_not_sent_again(
     agent: Agent, stage: Stage, wire: Wire, answer: Response
 ) -> None:
-    wire.instead = answer
+    wire.spoiled = answer
     booked = await agent.create_booking(**at(TEN, stage.intro))
     assert (booked["start"], stage.world.writes) == (TEN.isoformat(), [("POST", "/v2/bookings")])
     assert live(stage) == [("ben@example.com", TEN)]

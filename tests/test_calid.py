@@ -1,22 +1,15 @@
 """What only Cal ID can show: defaults of its server, moves that make a new booking, errors behind HTTP 500, lists."""
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-import httpx2
 import pytest
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
-from gateway.server import build_server
 from providers.rest import KEPT
 from schemas import (
     InvalidRequest,
@@ -29,115 +22,28 @@ from schemas import (
     SlotTaken,
     Unsupported,
 )
-from tests.agent import Agent, after_a_restart, connected
+from tests import wired
+from tests.agent import Agent, after_a_restart
 from tests.emulators.calid_rules import Refused, fastify, masked
-from tests.emulators.wire import TOKEN, Altered
-from tests.stages import ACCOUNT, STAGES, Stage
+from tests.emulators.wire import Altered
+from tests.stages import ACCOUNT, Stage
+from tests.wired import DAY, GROUP, HALF_HOUR, HOUR, SCHEDULE, Request_, Wire, at, requests, told, window
 from tests.world import BEGIN, DAYS, ELEVEN, HOST_EMAIL, KINDS, MONDAY, NINE, TEN, Appointment, Kind
 
 pytestmark = pytest.mark.anyio
 
-DAY, HOUR, HALF_HOUR = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
-BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
-SCHEDULE, GROUP = f"{ACCOUNT}:254", Kind("Workshop", 60, seats=3)
 MEET = "integrations:google:meet"
 BUCKETS = {"upcoming", "unconfirmed", "recurring", "past", "cancelled"}
 ME, HOURS, LIST = ("GET", "/users/me"), ("GET", "/schedule/"), ("GET", "/booking/")
-Request_ = tuple[str, str]
 
-
-@dataclass(frozen=True)
-class Sent:
-    """A request as it came to the service."""
-
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    body: Any
-
-
-class Wire:
-    """Stands before the service: writes down what comes, and can have the answer to a write replaced."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._app, self.sent = stage._app, list[Sent]()
-        self.refusals: dict[str, Response] = {}
-        """What answers writes of a method, instead of the service; nothing happens then."""
-        self.spoiled: Response | None = None
-        """What answers the next write, which takes effect."""
-
-    @property
-    def writes(self) -> list[Sent]:
-        return [each for each in self.sent if each.method != "GET"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        body = await request.body()
-        query = parse_qs(scope["query_string"].decode())
-        self.sent.append(Sent(request.method, request.url.path, query, json.loads(body) if body else None))
-
-        async def again() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def nowhere(_: object) -> None: ...
-
-        if refusal := self.refusals.pop(request.method, None):
-            await refusal(scope, again, send)
-            return
-        spoiled = self.spoiled if request.method != "GET" else None
-        await self._app(scope, again, nowhere if spoiled else send)
-        if spoiled:
-            self.spoiled = None
-            await spoiled(scope, again, send)
-
-
-@pytest.fixture
-async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
-    """`request.param`, if any, are the emulator's quirks."""
-    stage = STAGES["calid"]("calid", tmp_path, **getattr(request, "param", {}))
-    yield stage
-    await stage.gateway.close()
-    assert stage.world.violations == []
-
-
-@pytest.fixture
-def wire(stage: Stage) -> Wire:
-    stage._app = wire = Wire(stage)
-    stage.restarted()
-    return wire
-
-
-@pytest.fixture
-async def agent(stage: Stage, wire: Wire) -> AsyncIterator[Agent]:
-    async with connected(build_server(stage.gateway)) as agent:
-        yield agent
+stage, wire, agent = wired.stage_of("calid"), wired.wire, wired.agent
 
 
 async def vendor(stage: Stage, method: str, path: str, **request: Any) -> Any:
-    """What the service says to somebody else than the gateway."""
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    transport = httpx2.ASGITransport(app=stage._app)
-    async with httpx2.AsyncClient(transport=transport, base_url="https://api.cal.id", headers=headers) as client:
-        response = await client.request(method, path, **request)
-    assert response.is_success, response.text
-    return response.json()["data"]
+    return await told(stage, "https://api.cal.id", method, path, {}, **request)
 
 
-async def requests(stage: Stage, call: Awaitable[Any]) -> list[Request_]:
-    before = len(stage.world.requests)
-    await call
-    return stage.world.requests[before:]
-
-
-def at(start: datetime, event_type: str, **more: Any) -> dict[str, Any]:
-    return {"event_type_id": event_type, "start": start.isoformat(), **BEN, **more}
-
-
-def window(start: datetime = MONDAY, end: datetime = MONDAY + DAY) -> dict[str, str]:
-    return {"start": start.isoformat(), "end": end.isoformat()}
-
-
-def wired(instant: datetime) -> str:
+def zulu(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
@@ -179,8 +85,8 @@ async def test_nothing_is_left_for_the_server_to_fill_in(
     responses = {"name": "Ben", "email": "ben@example.com", "phone": "", "location": where, "guests": []}
     assert sent.body == {
         "eventTypeId": 101,
-        "start": wired(TEN),
-        "end": wired(TEN + HALF_HOUR),
+        "start": zulu(TEN),
+        "end": zulu(TEN + HALF_HOUR),
         "timeZone": zone or "Europe/Berlin",
         "language": "en",
         "responses": responses,
@@ -198,7 +104,7 @@ async def test_a_booking_ends_when_its_event_type_says(agent: Agent, stage: Stag
     kinds(stage, odd=Kind("Odd length", minutes))
     booked = await agent.create_booking(**at(NINE, stage.event_type("odd")))
     end = NINE + timedelta(minutes=minutes)
-    assert (booked["end"], wire.writes[0].body["end"]) == (end.isoformat(), wired(end))
+    assert (booked["end"], wire.writes[0].body["end"]) == (end.isoformat(), zulu(end))
     assert [each.end for each in stage.world.appointments.values()] == [end]
 
 
@@ -282,8 +188,10 @@ async def test_a_move_answers_the_new_booking_although_the_service_names_the_old
     moved = await agent.reschedule_booking(booking_id=id, start=ELEVEN.isoformat(), reason="Ill")
     expected = {"id": f"{ACCOUNT}:5002", "start": ELEVEN.isoformat(), "rescheduled_from": id, "status": "confirmed"}
     assert {name: moved[name] for name in expected} == expected
-    said = {"start": wired(ELEVEN), "reschedulingReason": "Ill", "rescheduledBy": HOST_EMAIL}
-    assert wire.writes == [Sent("PATCH", "/booking/5001/reschedule", {}, said)]
+    said = {"start": zulu(ELEVEN), "reschedulingReason": "Ill", "rescheduledBy": HOST_EMAIL}
+    assert [(each.method, each.path, each.query, each.body) for each in wire.writes] == [
+        ("PATCH", "/booking/5001/reschedule", "", said)
+    ]
     old, new = stage.world.appointments.values()
     assert (old.status, new.status, new.start, new.moved_from) == ("cancelled", "confirmed", ELEVEN, "b1")
     assert await stage.journaled() == [("reschedule_booking", ACCOUNT, "done")]
@@ -347,7 +255,7 @@ async def test_a_move_is_the_hosts_own_and_its_status_is_told(
     id = await stage.book(kind, TEN, status=status)
     moved = await agent.reschedule_booking(booking_id=id, start=ELEVEN.isoformat())
     in_whose_name = {"rescheduledBy": HOST_EMAIL} if status == "confirmed" else {}
-    assert [each.body for each in wire.writes] == [{"start": wired(ELEVEN), **in_whose_name}]
+    assert [each.body for each in wire.writes] == [{"start": zulu(ELEVEN), **in_whose_name}]
     assert moved["status"] == then
     assert [(each.start, each.status) for each in stage.world.appointments.values() if each.live] == [(ELEVEN, then)]
 
@@ -439,7 +347,7 @@ async def test_an_unknown_server_error_leads_to_a_look(agent: Agent, stage: Stag
         wire.refusals["POST"] = fastify(500, "Something broke")
         with pytest.raises(ProviderDown):
             await agent.create_booking(**at(TEN, stage.intro))
-        assert {each.query["status"][0] for each in wire.sent if each.path == "/booking/" and each.query} == BUCKETS
+        assert {each.asked["status"][0] for each in wire.sent if each.path == "/booking/" and each.asked} == BUCKETS
     assert (len(wire.writes), live(stage)) == (1, [TEN] if happened else [])
     assert await stage.journaled() == [("create_booking", ACCOUNT, "done" if happened else "failed")]
 
@@ -521,7 +429,7 @@ async def test_pages_go_on_over_hundreds_of_bookings_in_several_lists(
     wanted.sort(key=lambda each: each.start, reverse=status in ("past", "cancelled"))
     found = [(each["start"], each["attendees"][0]["email"]) async for each in listed(agent, status=status, limit=200)]
     assert found == [(each.start.isoformat(), each.email) for each in wanted]
-    assert "3" in {number for each in wire.sent for number in each.query.get("page", ())}
+    assert "3" in {number for each in wire.sent for number in each.asked.get("page", ())}
 
 
 async def test_a_meeting_that_waits_for_its_host_is_pending_and_hides_no_other(agent: Agent, stage: Stage) -> None:
@@ -696,7 +604,9 @@ async def test_a_change_of_the_zone_keeps_the_name_and_the_hours(agent: Agent, s
     changed = await agent.update_schedule(schedule_id=SCHEDULE, time_zone="America/New_York")
     assert changed == before | {"time_zone": "America/New_York"}
     said = {"name": "Working Hours", "timeZone": "America/New_York"}
-    assert wire.writes == [Sent("PATCH", "/schedule/254", {}, said)]
+    assert [(each.method, each.path, each.query, each.body) for each in wire.writes] == [
+        ("PATCH", "/schedule/254", "", said)
+    ]
     assert (stage.world.zone, stage.world.hours) == ("America/New_York", WEEK)
 
 
@@ -786,7 +696,7 @@ async def test_slots_that_must_be_free_elsewhere_are_checked_against_busy_times(
     stage.world.elsewhere.append((NINE, NINE + HALF_HOUR))
 
     def stale(answer: Any) -> Any:
-        answer["data"]["slots"] = {"2030-01-07": [{"time": wired(NINE)}, {"time": wired(NINE + HALF_HOUR)}]}
+        answer["data"]["slots"] = {"2030-01-07": [{"time": zulu(NINE)}, {"time": zulu(NINE + HALF_HOUR)}]}
         return answer
 
     stage.world.failures.append(Altered(stale))
@@ -801,9 +711,9 @@ async def test_a_booking_about_to_move_still_stands_in_its_own_way(agent: Agent,
     id = await stage.book("intro", NINE)
     found = await agent.find_slots(event_type_ids=[stage.intro], booking_id=id, **window(NINE, TEN))
     assert [each["start"] for each in found["slots"]] == [(NINE + HALF_HOUR).isoformat()]
-    [sent] = [each.query for each in wire.sent if each.path == "/slots/"]
-    end = wired(TEN - timedelta(seconds=1))
-    assert sent == {"eventTypeId": ["101"], "start": [wired(NINE)], "end": [end], "timeZone": ["Europe/Berlin"]}
+    [sent] = [each.asked for each in wire.sent if each.path == "/slots/"]
+    end = zulu(TEN - timedelta(seconds=1))
+    assert sent == {"eventTypeId": ["101"], "start": [zulu(NINE)], "end": [end], "timeZone": ["Europe/Berlin"]}
 
 
 # How many requests

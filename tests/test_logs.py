@@ -140,7 +140,7 @@ async def test_each_request_to_a_service_is_told_of_whichever_way_it_goes(
         sent = stage.sent()
         stage.world.failures.append(httpx2.ReadError("broken"))
         await client.list_bookings()
-        host = httpx2.URL(stage.gateway.accounts["acme"].address).host  # type: ignore[attr-defined]
+        host = httpx2.URL(stage.gateway.accounts["acme"].address).host  # type: ignore[attr-defined]  # of REST accounts
         told: list[dict[str, Any]] = [
             vars(record)["fields"] for record in caplog.records if record.message.startswith("request")
         ]

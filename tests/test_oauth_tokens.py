@@ -3,10 +3,8 @@
 Run as a module (`python -m tests.test_oauth_tokens FOLDER URL`), it is one of several processes that share a grant.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,8 @@ from tests import oauth_desk, world
 from tests.emulators.authorization import AuthorizationServer, Protected, browser
 from tests.emulators.wire import Lost
 from tests.loopback import served
-from tests.oauth_desk import BACK, HOUR, MINUTE, ROOT, SCOPES, SERVER, Desk, Made, everything, instead
-from tests.vault_desk import opened
+from tests.oauth_desk import BACK, HOUR, MINUTE, SCOPES, SERVER, Desk, Made, everything, instead
+from tests.vault_desk import at_once, opened, say, started
 
 pytestmark = pytest.mark.anyio
 clock, kept, desk = oauth_desk.clock, oauth_desk.kept, oauth_desk.desk
@@ -155,23 +153,8 @@ def test_two_processes_renew_once(tmp_path: Path, expired: bool) -> None:
 
         anyio.run(sign_in)
         server.expire()
-        command = [sys.executable, "-m", "tests.test_oauth_tokens", str(tmp_path), f"{url}/"]
-        with ExitStack() as stack:
-            both = [
-                stack.enter_context(
-                    subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-                )
-                for _ in range(2)
-            ]
-            for process in both:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            for process in both:
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            said = [process.communicate()[0] for process in both]
-    assert said == ["32\n", "32\n"]
+        ended = at_once(2, "tests.test_oauth_tokens", str(tmp_path), f"{url}/")
+    assert ended == [("32\n", 0)] * 2
     assert len(server.sent("refresh_token")) == 1
 
 
@@ -188,13 +171,11 @@ async def calls(folder: Path, url: str) -> None:
                 answer = await http.post(url, json={})
                 done += answer.json() == {"done": True}
 
-            sys.stdout.write("ready\n")
-            sys.stdout.flush()
-            await anyio.to_thread.run_sync(sys.stdin.readline)
+            await anyio.to_thread.run_sync(started)
             async with anyio.create_task_group() as group:
                 for _ in range(32):
                     group.start_soon(one)
-    sys.stdout.write(f"{done}\n")
+    say(str(done))
 
 
 class Late:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -33,27 +32,16 @@ from providers.oauth.id_token import Untrue
 from providers.oauth.openid import OpenId
 from providers.storage.tables import vault
 from schemas import ProviderDown, RateLimited
+from tests import sign_in_stage
 from tests.emulators.identity import ANA, BEN, CLIENT, SECRET, IdentityProvider, key
 from tests.loopback import served
 from tests.postgres import on_sqlite
 from tests.sign_in_stage import CALLBACK, Browser, House, Program, Served
-from tests.world import Clock
 
 pytestmark = pytest.mark.anyio
+identity, house = sign_in_stage.identity, sign_in_stage.house
 
 OTHER = key("other")
-
-
-@pytest.fixture
-def identity() -> Iterator[IdentityProvider]:
-    identity = IdentityProvider(Clock())
-    with served(identity.app) as identity.issuer:
-        yield identity
-
-
-@pytest.fixture
-def house(tmp_path: Path, identity: IdentityProvider) -> House:
-    return House(tmp_path, identity)
 
 
 class SigningIn(OAuth):

@@ -1,28 +1,19 @@
 """The page of signing in, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from tests import browsing
+from tests import browsing, sign_in_stage
 from tests.browsing import DESKTOP, PHONE, axe, screenshot, window
 from tests.emulators.identity import IdentityProvider
-from tests.loopback import served
 from tests.sign_in_stage import KEY, House
-from tests.world import Clock
 
 anyio_backend, browser, page = browsing.anyio_backend, browsing.browser, browsing.page
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def identity() -> Iterator[IdentityProvider]:
-    identity = IdentityProvider(Clock())
-    with served(identity.app) as identity.issuer:
-        yield identity
+identity = sign_in_stage.identity
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,16 @@ from starlette.responses import JSONResponse
 from gateway.pages import signin
 from gateway.pages.sessions import LASTS, SESSION, Session
 from gateway.pages.signin import MINUTES, SIGNED_IN, STARTED
+from tests import sign_in_stage
 from tests.emulators.identity import ANA, BEN, CLIENT, SECRET, IdentityProvider
 from tests.keyed import Keyed
-from tests.loopback import served
 from tests.sign_in_stage import KEY, Browser, House, Program, Served
 from tests.world import Clock
 
 pytestmark = pytest.mark.anyio
+identity, house = sign_in_stage.identity, sign_in_stage.house
 
 KEYS_ALONE = {"type": "keys"}
-
-
-@pytest.fixture
-def identity() -> Iterator[IdentityProvider]:
-    identity = IdentityProvider(Clock())
-    with served(identity.app) as identity.issuer:
-        yield identity
-
-
-@pytest.fixture
-def house(tmp_path: Path, identity: IdentityProvider) -> House:
-    return House(tmp_path, identity)
 
 
 async def page(browser: Browser, url: str) -> httpx2.Response:

@@ -46,7 +46,7 @@ async def staged(tmp_path: Path) -> AsyncIterator[Callable[[str], Stage]]:
             gateways.append(again())
             return gateways[-1]
 
-        stage.restarted = restarted  # type: ignore[method-assign]
+        stage.restarted = restarted  # type: ignore[method-assign]  # in its place
         gateways.append(stage.gateway)
         return stage
 
@@ -124,6 +124,21 @@ def loses(holder: Any, name: str, *, happens: bool, meanwhile: Callable[[], Any]
     setattr(holder, name, lost)
 
 
+def sleeps_at_booking(gateway: Gateway) -> tuple[asyncio.Event, asyncio.Event]:
+    """The next request to book is lost with the process asleep in it; set once it sleeps, and what wakes it."""
+    provider = provider_of(gateway)
+    create, sent, wakes = provider.create_booking, asyncio.Event(), asyncio.Event()
+
+    async def lost(_: BookingRequest) -> Any:
+        provider.create_booking = create
+        sent.set()
+        await wakes.wait()
+        raise OutcomeUnknown("the service did not answer", account="acme")
+
+    provider.create_booking = lost
+    return sent, wakes
+
+
 def fails(holder: Any, name: str, error: SchedulingError) -> Callable[[], None]:
     """From now on that method fails; what mends it."""
     method = getattr(holder, name)
@@ -133,6 +148,20 @@ def fails(holder: Any, name: str, error: SchedulingError) -> Callable[[], None]:
 
     setattr(holder, name, failing)
     return lambda: setattr(holder, name, method)
+
+
+def loses_sight(gateway: Gateway, *, happens: bool) -> Callable[[], None]:
+    """The next cancellation loses its answer, and from then on no booking can be looked at; what mends it."""
+    provider = provider_of(gateway)
+    mend: list[Callable[[], None]] = []
+    down = ProviderDown("down")
+    loses(
+        provider,
+        "cancel_booking",
+        happens=happens,
+        meanwhile=lambda: mend.append(fails(provider, "get_booking", down)),
+    )
+    return lambda: mend[0]()
 
 
 async def test_of_two_moves_at_once_the_second_begins_where_the_first_ended(
@@ -152,17 +181,10 @@ async def test_of_two_moves_at_once_the_second_begins_where_the_first_ended(
 async def test_a_move_does_not_begin_while_another_one_is_not_settled(stage: Stage) -> None:
     """The first got lost at its cancellation and could not look; a second one would undo it, and it the second."""
     id = await stage.book("intro", NINE)
-    provider = provider_of(stage.gateway)
-    mend: list[Callable[[], None]] = []
-    loses(
-        provider,
-        "cancel_booking",
-        happens=False,
-        meanwhile=lambda: mend.append(fails(provider, "get_booking", ProviderDown("down"))),
-    )
+    mend = loses_sight(stage.gateway, happens=False)
     with pytest.raises(OutcomeUnknown, match="get_booking"):
         await move(stage.gateway, id, NEAR)
-    mend[0]()
+    mend()
     with pytest.raises(ProviderDown, match="not settled") as caught:
         await move(stage.gateway, id, NEAR)
     assert caught.value.retry_after == 60
@@ -196,7 +218,7 @@ async def test_a_move_that_waited_too_long_for_its_turn_is_given_up_before_it_bo
         begun.set()
         return room(*arguments, **named)
 
-    gateway.bookings.room = reached  # type: ignore[method-assign]
+    gateway.bookings.room = reached  # type: ignore[method-assign]  # in its place
     async with room(provider_of(gateway), 1):
         waiting = asyncio.create_task(move(gateway, id, LATER))
         await until(begun, waiting)
@@ -213,16 +235,7 @@ async def test_a_move_that_waited_too_long_for_its_turn_is_given_up_before_it_bo
 async def test_a_process_that_slept_goes_on_with_its_own_move(stage: Stage) -> None:
     id = await stage.book("intro", NINE)
     gateway = stage.gateway
-    provider = provider_of(gateway)
-    create, sent, wakes = provider.create_booking, asyncio.Event(), asyncio.Event()
-
-    async def lost(_: BookingRequest) -> Any:
-        provider.create_booking = create
-        sent.set()
-        await wakes.wait()
-        raise OutcomeUnknown("the service did not answer", account="acme")
-
-    provider.create_booking = lost
+    sent, wakes = sleeps_at_booking(gateway)
     moving = asyncio.create_task(move(gateway, id, NEAR))
     await until(sent, moving)
     stage.clock.advance(timedelta(minutes=5))
@@ -235,16 +248,7 @@ async def test_a_process_that_slept_goes_on_with_its_own_move(stage: Stage) -> N
 async def test_who_slept_while_another_process_went_on_stops_and_says_so(stage: Stage) -> None:
     id = await stage.book("intro", NINE)
     gateway = stage.gateway
-    provider = provider_of(gateway)
-    create, sent, wakes = provider.create_booking, asyncio.Event(), asyncio.Event()
-
-    async def lost(_: BookingRequest) -> Any:
-        provider.create_booking = create
-        sent.set()
-        await wakes.wait()
-        raise OutcomeUnknown("the service did not answer", account="acme")
-
-    provider.create_booking = lost
+    sent, wakes = sleeps_at_booking(gateway)
     moving = asyncio.create_task(move(gateway, id, NEAR))
     await until(sent, moving)
     await settled_by_another(stage)
@@ -266,17 +270,10 @@ async def test_what_the_guest_was_given_meanwhile_is_not_booked_twice(stage: Sta
     """A near move lost its cancellation's answer; against the advice, another time is booked before it goes on."""
     id = await stage.book("intro", NINE)
     gateway = stage.gateway
-    provider = provider_of(gateway)
-    mend: list[Callable[[], None]] = []
-    loses(
-        provider,
-        "cancel_booking",
-        happens=True,
-        meanwhile=lambda: mend.append(fails(provider, "get_booking", ProviderDown("down"))),
-    )
+    mend = loses_sight(gateway, happens=True)
     with pytest.raises(OutcomeUnknown, match="book nothing else before"):
         await move(gateway, id, NEAR)
-    mend[0]()
+    mend()
     await book(gateway, stage, LATER)
     await settled(stage)
     assert await live(stage) == [LATER]

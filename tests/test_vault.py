@@ -12,7 +12,7 @@ import subprocess
 import sys
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from providers.vault import LEASE, PAUSE, Vault
 from schemas import NotConnected, ProviderDown, SchedulingError
 from tests import vault_desk, world
 from tests.postgres import databases, on_sqlite, refuse_writes
-from tests.vault_desk import opened
+from tests.vault_desk import at_once, opened, say, started
 from tests.world import BEGIN
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("database")]
 clock, kept = vault_desk.clock, vault_desk.kept
 
-ROOT = Path(__file__).parent.parent
 SECRET = "hunter2-and-more"
 GRANT = {"access_token": SECRET, "expires": 17, "scopes": ["a", "b"]}
 # Always the same: they are in the names of tests, which several processes have to agree on.
@@ -113,41 +112,15 @@ async def dies(folder: Path) -> None:
         os._exit(9)
 
 
-def started() -> None:
-    """Say so, and wait for the others."""
-    say("ready")
-    sys.stdin.readline()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 PARTS = {part.__name__: part for part in (puts, takes, takes_turns, dies)}
 
 
-def at_once(part: Any, folder: Path, processes: int) -> list[str]:
+def played(part: Any, folder: Path, processes: int) -> list[str]:
     """What that many processes say that play the part at the same time."""
     databases.url(folder)  # which they find there
-    command = [sys.executable, "-m", "tests.test_vault", part.__name__, str(folder)]
-    with ExitStack() as stack:
-        each = [
-            stack.enter_context(
-                subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            )
-            for _ in range(processes)
-        ]
-        for process in each:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in each:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        said = [process.communicate()[0] for process in each]
-        assert {process.returncode for process in each} == {9 if part is dies else 0}
-    return said
+    ended = at_once(processes, "tests.test_vault", part.__name__, str(folder))
+    assert {code for _, code in ended} == {9 if part is dies else 0}
+    return [said for said, _ in ended]
 
 
 # What is stored.
@@ -286,7 +259,7 @@ async def test_of_many_tasks_one_takes_it(tmp_path: Path, kept: Vault) -> None:
 async def test_of_two_processes_one_takes_it(tmp_path: Path, kept: Vault) -> None:
     for number in range(MANY):
         await kept.put("consent", str(number), {"n": number})
-    one, other = map(json.loads, at_once(takes, tmp_path, 2))
+    one, other = map(json.loads, played(takes, tmp_path, 2))
     assert sorted(one + other) == list(range(MANY))
 
 
@@ -394,7 +367,7 @@ async def test_the_configured_key_is_used(local: "LocalStage") -> None:
 
 
 async def test_of_several_processes_that_begin_at_once_one_makes_the_key(tmp_path: Path, kept: Vault) -> None:
-    makers = at_once(puts, tmp_path, 3)
+    makers = played(puts, tmp_path, 3)
     for maker in makers:
         assert await kept.get("grant", f"of {maker.strip()}") == {"token": SECRET}
     assert list(files(tmp_path, "*.key*")) == ["gateway.key"]
@@ -497,7 +470,7 @@ async def test_a_lease_that_nobody_waits_for_leaves_nothing_behind(kept: Vault) 
 
 
 async def test_one_process_at_a_time_holds_a_lease(tmp_path: Path, kept: Vault) -> None:
-    at_once(takes_turns, tmp_path, 2)
+    played(takes_turns, tmp_path, 2)
     assert await rows(kept, leases) == 0
 
 
@@ -509,7 +482,7 @@ async def test_leases_of_other_names_do_not_wait(tmp_path: Path, kept: Vault, cl
 
 async def test_the_lease_of_a_process_that_died_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vaults, "PAUSE", LEASE / 2)
-    at_once(dies, tmp_path, 1)
+    played(dies, tmp_path, 1)
     clock = world.Clock()  # it began when the other process's did
     async with opened(tmp_path, clock) as kept:
         assert await rows(kept, leases) == 1

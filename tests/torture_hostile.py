@@ -56,7 +56,7 @@ async def run(name: str, seed: int, numbers: range) -> list[str]:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    print(line, flush=True)  # noqa: T201 - a command's answer
 
 
 def main(seed: int = 20261120, number: int | None = None, stop: int | None = None) -> int:
