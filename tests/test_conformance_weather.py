@@ -31,6 +31,7 @@ WIRED = [name for name, stage in STAGES.items() if stage not in (LocalStage, Not
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.untraced,
     pytest.mark.parametrize("stage", WIRED, indirect=True),
     pytest.mark.parametrize("transport", ["memory"], indirect=True),
 ]

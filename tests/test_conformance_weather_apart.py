@@ -25,6 +25,7 @@ with_no_shows = pytest.mark.parametrize("stage", NOTING, indirect=True)
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.untraced,
     pytest.mark.parametrize("transport", ["memory"], indirect=True),
 ]
 

@@ -63,7 +63,7 @@ from tests.google_desk import stages
 from tests.stages import STAGES, Stage
 from tests.world import MONDAY
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.untraced]
 
 Plant = Callable[[pytest.MonkeyPatch, Stage], None]
 BOTH = ("calcom", "calendly")

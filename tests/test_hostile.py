@@ -8,7 +8,7 @@ import pytest
 from tests.hostile import KINDS, MARK, Case, Hostile, Target
 from tests.siege import Siege, guarded_siege, siege
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.untraced]
 
 SEED, REQUESTS = 20261120, 20 * len(KINDS)
 TARGET = Target(

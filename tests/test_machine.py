@@ -21,6 +21,7 @@ FEW = settings(
 )
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("provider", STAGES)
 def test_what_the_answers_say_is_what_happened(provider: str) -> None:
     run_state_machine_as_test(machine(provider), settings=FEW)

@@ -27,7 +27,7 @@ from tests.saga import Run, Service
 from tests.stages import ACCOUNT, CalendlyStage
 from tests.world import BEGIN, MONDAY, World
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.untraced]
 
 TEN = 600
 MEETINGS: dict[str, tuple[int, int]] = {

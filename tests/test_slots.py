@@ -626,6 +626,7 @@ def questions(draw: st.DrawFn) -> Question:
     )
 
 
+@pytest.mark.untraced
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(questions())
 def test_the_engine_agrees_with_the_oracle(q: Question) -> None:
@@ -743,6 +744,7 @@ def hard_cases(instant: int, before: int, after: int) -> list[Case]:
     ]
 
 
+@pytest.mark.untraced
 def test_the_engine_agrees_with_the_oracle_at_every_clock_change_there_is() -> None:
     changes = clock_changes()
     offered = 0
