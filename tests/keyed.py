@@ -9,7 +9,7 @@ import anyio
 import httpx2
 from pydantic import SecretStr
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import Gateway
 from gateway.door import at_door
 from gateway.server import build_server
@@ -49,7 +49,7 @@ class Keyed:
                 for name, each in (accounts or {"home": LOCAL}).items()
             },
             server=ServerConfig.model_validate({"port": 0, "auth": self.auth, "limits": limits or {}}),
-            storage=StorageConfig(url=databases.url(folder), encryption_key=SecretStr(ENCRYPTION)),
+            storage=databases.newest(folder, encryption_key=SecretStr(ENCRYPTION)),
         )
         self.gateway = self.restarted()
 

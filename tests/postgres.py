@@ -244,12 +244,15 @@ class Databases:
     def in_folder(self, folder: Path) -> StorageConfig:
         return StorageConfig(url=self.url(folder))
 
-    def newest(self, folder: Path) -> StorageConfig:
+    def newest(self, folder: Path, **settings: Any) -> StorageConfig:
         """One that is at the newest schema already."""
-        config, file = self.in_folder(folder), folder / "gateway.db"
+        return StorageConfig(url=self.newest_url(folder), **settings)
+
+    def newest_url(self, folder: Path) -> str:
+        file = folder / "gateway.db"
         if self.kind == "sqlite" and not file.exists():
             shutil.copy(_newest_file(), file)
-        return config
+        return self.url(folder)
 
     def opened(self, folder: Path) -> Storage:
         return opened(self.in_folder(folder))

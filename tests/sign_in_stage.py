@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway import door
 from gateway.callers import LOCAL, Caller
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import Gateway
 from gateway.pages import signin
 from gateway.server import build_server
@@ -90,7 +90,7 @@ class House:
             Config(
                 accounts={"home": home},
                 server=ServerConfig.model_validate({"port": 0, "auth": self.auth}),
-                storage=StorageConfig(url=databases.url(self.folder), encryption_key=SecretStr(ENCRYPTION)),
+                storage=databases.newest(self.folder, encryption_key=SecretStr(ENCRYPTION)),
             ),
             clock=self.clock,
         )

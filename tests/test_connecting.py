@@ -23,7 +23,7 @@ from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.connecting import CALLBACK, DOCUMENT
 from gateway.core import Gateway
 from gateway.pool import IDLE
@@ -37,6 +37,7 @@ from tests.agent import Agent
 from tests.emulators import calendly_mcp
 from tests.emulators.authorization import AuthorizationServer, hosts
 from tests.loopback import served, serving
+from tests.postgres import databases
 from tests.test_cli import run as typed
 from tests.world import MONDAY, Clock, World
 
@@ -78,8 +79,7 @@ class Office:
             name: PROVIDERS[each["provider"]][each.get("via", "api")].Config.model_validate(each)
             for name, each in accounts.items()
         }
-        storage = {"url": f"sqlite:///{folder / 'gateway.db'}", "encryption_key": key}
-        return Config(accounts=made, server=ServerConfig(port=0), storage=StorageConfig.model_validate(storage))
+        return Config(accounts=made, server=ServerConfig(port=0), storage=databases.newest(folder, encryption_key=key))
 
     def restarted(self, config: Config | None = None) -> Gateway:
         self.config = config or self.config

@@ -56,7 +56,7 @@ class Shell:
 
     def configure(self, auth: Any = None, **settings: Any) -> None:
         auth = {"type": "keys", "policies": POLICIES} if auth is None else auth
-        whole = {"accounts": {"home": HOME}, "storage": {"url": databases.url(self.folder)}, **settings}
+        whole = {"accounts": {"home": HOME}, "storage": {"url": databases.newest_url(self.folder)}, **settings}
         self.file.write_text(json.dumps({**whole, "server": {**settings.get("server", {}), "auth": auth}}))
 
     def keys(self, *arguments: str) -> Said:

@@ -13,13 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import Gateway
 from gateway.pages.booking import PER_HOUR
 from gateway.server_config import ServerConfig
 from providers import PROVIDERS
 from schemas import ProviderDown
 from tests.loopback import serving
+from tests.postgres import databases
 from tests.stages import STAGES
 from tests.world import MONDAY, NINE, Clock
 
@@ -64,7 +65,7 @@ class House:
         self.config = Config(
             accounts={"home": PROVIDERS["local"]["api"].Config.model_validate(settings)},
             server=ServerConfig(port=0),
-            storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}"),
+            storage=databases.newest(folder),
         )
         self.gateway = Gateway(self.config, clock=self.clock)
         self.url = ""

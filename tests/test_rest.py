@@ -17,7 +17,7 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import select
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import LOOKS, Gateway
 from gateway.server import build_server
 from providers import Services
@@ -40,6 +40,7 @@ from schemas import (
 from tests.agent import Agent, connected
 from tests.emulators import toy
 from tests.emulators.wire import TOKEN, Lost
+from tests.postgres import databases
 from tests.stages import LocalStage
 from tests.toy import Toy, ToyConfig
 from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN, Clock, World
@@ -557,9 +558,8 @@ async def pair(tmp_path: Path, world: World) -> AsyncIterator[Pair]:
 
 
 def a_gateway(folder: Path, world: World, **accounts: Any) -> Gateway:
-    storage = StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}")
     transport = httpx2.ASGITransport(app=toy.app(world))
-    return Gateway(Config(accounts=accounts, storage=storage), clock=world.clock, transport=transport)
+    return Gateway(Config(accounts=accounts, storage=databases.newest(folder)), clock=world.clock, transport=transport)
 
 
 def a_booking(event_type_id: str = "acme:intro", start: datetime = TEN, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 
-from gateway.config import Config, ConfigError, StorageConfig
+from gateway.config import Config, ConfigError
 from gateway.core import Gateway
 from gateway.server import NAME, VERSION, build_app, build_server
 from gateway.server_config import ServerConfig
@@ -22,6 +22,7 @@ from gateway.serving import http, http_server, listen
 from providers import PROVIDERS
 from schemas import ProviderDown
 from tests.agent import Agent
+from tests.postgres import databases
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ def config(folder: Path, **server: Any) -> Config:
     return Config(
         accounts={"home": account},
         server=ServerConfig(**server),
-        storage=StorageConfig(url=f"sqlite:///{folder / 'gateway.db'}"),
+        storage=databases.newest(folder),
     )
 
 

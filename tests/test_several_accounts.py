@@ -8,12 +8,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.config import Config, StorageConfig
+from gateway.config import Config
 from gateway.core import Gateway
 from gateway.server import build_server
 from schemas import InvalidRequest
 from tests.agent import Agent, connected
 from tests.emulators import toy
+from tests.postgres import databases
 from tests.stages import LocalStage, Stage
 from tests.world import ELEVEN, NINE, TEN, Clock, World
 
@@ -36,7 +37,7 @@ async def both(world: World, tmp_path: Path) -> AsyncIterator[Agent]:
             "home": LocalStage.adapter.Config(provider="local", **LocalStage.settings),
             "work": Stage.adapter.Config(provider="toy", **Stage.settings),
         },
-        storage=StorageConfig(url=f"sqlite:///{tmp_path / 'both.db'}"),
+        storage=databases.newest(tmp_path),
     )
     gateway = Gateway(config, clock=world.clock, transport=httpx2.ASGITransport(toy.app(world)))
     async with connected(build_server(gateway)) as agent:
