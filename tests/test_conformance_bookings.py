@@ -11,7 +11,7 @@ from tests.behaviour import behaviour
 from tests.stages import ACCOUNT, Stage
 from tests.world import BEGIN, ELEVEN, MONDAY, NINE, TEN
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.untraced]
 
 DAY, HALF_HOUR = timedelta(days=1), timedelta(minutes=30)
 BEN = {"attendee_name": "Ben", "attendee_email": "ben@example.com"}
