@@ -15,7 +15,7 @@ from gateway.answers import (
     SchedulesAnswer,
 )
 from gateway.callers import caller
-from gateway.connecting import is_curable
+from gateway.connecting import ASK, is_curable, is_others
 from gateway.pages import BOOK
 from providers import Provider
 from schemas import (
@@ -62,6 +62,8 @@ class Catalog:
             told["state"] = "needs_connection" if isinstance(error, NotConnected) else "failing"
             told["detail"] = error.message
             if is_curable(error):
+                if is_others(provider):
+                    told["detail"] = f"{error.message} {ASK}"
                 with suppress(SchedulingError):  # a vault that is out of order hides no account
                     told["connect_url"] = await self._gateway.connecting.link(provider.account)
             if isinstance(error, NotFound):

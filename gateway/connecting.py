@@ -26,6 +26,8 @@ TICKET = timedelta(minutes=10)
 
 START, CALLBACK, DOCUMENT = "/connect", "/connect/callback", "/connect/client.json"
 
+ASK = "You may not connect it yourself: ask whoever runs this gateway."
+
 
 class Connecting:
     """`url` is where this gateway's own pages are; None where it has none, as over stdio."""
@@ -61,6 +63,8 @@ class Connecting:
             minutes = TICKET // timedelta(minutes=1)
             error.message = f"{error.message} Its connect_url, good once for {minutes} minutes: {link}"
             error.details = {**(error.details or {}), "connect_url": link}
+        elif is_others(self._gateway.accounts.get(error.account)):
+            error.message = f"{error.message} {ASK}"
         return link
 
     async def start(self, account: str, ticket: str) -> tuple[str, str, str]:
@@ -151,6 +155,11 @@ def is_curable(error: SchedulingError) -> bool:
 def may_connect(provider: Provider) -> bool:
     """Whether who calls may connect an account and disconnect it: one's own, or as who runs the gateway any."""
     return provider.config.owner == "caller" or ADMIN in caller().policy.allowed
+
+
+def is_others(provider: Provider | None) -> bool:
+    """Whether it is for somebody else than who calls to connect it."""
+    return provider is not None and consent_of(provider) is not None and not may_connect(provider)
 
 
 def account_of(answer: Mapping[str, str]) -> str:

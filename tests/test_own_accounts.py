@@ -178,6 +178,8 @@ async def test_who_may_not_administer_gets_no_link_for_what_is_everybody_s_and_c
                 await bert.list_event_types(account="team")
             assert "connect_url" not in (caught.value.details or {})
             assert "/connect/" not in caught.value.message
+            for said in (caught.value.message, team["detail"]):
+                assert said.endswith("ask whoever runs this gateway.")
             await at.connects(at.anna, "team")
             async with at.browser(at.bert) as browser:
                 page = await at.accounts_page(browser, at.bert)
