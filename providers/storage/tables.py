@@ -114,6 +114,7 @@ journal = Table(
 Index("ix_journal_updated", journal.c.updated)
 Index("ix_journal_made", journal.c.account, journal.c.tool, journal.c.created)
 Index("ix_journal_attendee", journal.c.attendee, journal.c.created)
+Index("ix_journal_caller", journal.c.caller, journal.c.created)
 Index("ix_journal_outcome", journal.c.outcome, journal.c.updated)
 
 # Bookings that were moved by booking anew: what an earlier id stands for now.

@@ -14,6 +14,7 @@ def upgrade() -> None:
         with op.batch_alter_table(table) as batch:
             batch.alter_column(column, existing_type=sa.String(32), type_=sa.String(64))
     op.add_column("links", sa.Column("caller", sa.String(200), nullable=False, server_default="local"))
+    op.create_index("ix_journal_caller", "journal", ["caller", "created"])
     op.create_table(
         "keys",
         sa.Column("id", sa.String(64), nullable=False),
