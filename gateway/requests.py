@@ -4,6 +4,7 @@ answer carries the headers that a browser should see. Nothing is held back: stre
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from gateway import telemetry
 from gateway.limits import Limits
 from gateway.server_config import ServerConfig
 from providers import Clock, SystemClock
-from schemas import ProviderDown
+from schemas import ProviderDown, RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,9 @@ class Front:
         except TimeoutError:
             log.error("gave up %s %s: it took too long", scope["method"], _kind(scope))
             await answer.refuse(503, "This took too long and was given up. Try again later.")
+        except (ProviderDown, RateLimited) as error:  # of the database, or where people sign in
+            log.warning("%s %s: %s", scope["method"], _kind(scope), error)
+            await answer.refuse(503, error.message, error.retry_after)
         except Exception:
             log.exception("%s %s failed in a way nobody foresaw", scope["method"], _kind(scope))
             await answer.refuse(500, f"The gateway failed; its log has more under request {request_id()}.")
@@ -193,7 +197,7 @@ class _Answer:
         if b"x-request-id" not in own:
             yield b"x-request-id", (request_id() or "").encode()
 
-    async def refuse(self, status: int, text: str) -> None:
+    async def refuse(self, status: int, text: str, retry_after: float | None = None) -> None:
         """Answer that, unless an answer has begun; one that has is broken off. Then the connection is over."""
         if self._has_begun:
             return
@@ -202,6 +206,7 @@ class _Answer:
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            *([] if retry_after is None else [(b"retry-after", str(math.ceil(retry_after)).encode())]),
         ]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

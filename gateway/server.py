@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
@@ -121,4 +121,10 @@ def build_app(server: FastMCP[Any], config: ServerConfig, clock: Clock | None = 
         allowed_hosts=sorted(hosts),
         allowed_origins=origins,
     )
+    app.add_exception_handler(Exception, _to_front)
     return Front(app, config, clock)
+
+
+def _to_front(_: Request, error: Exception) -> NoReturn:
+    """Starlette's own would answer before whoever knows what to say."""
+    raise error

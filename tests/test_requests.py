@@ -118,6 +118,18 @@ async def test_an_error_nobody_foresaw_says_where_the_log_has_it(
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize(("wait", "told"), [(None, None), (6.5, "7")])
+async def test_what_the_database_or_a_provider_cannot_do_now_is_said_to_be_for_now(
+    wait: float | None, told: str | None
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ProviderDown("The database is busy.", retry_after=wait)
+
+    answer = await asked(front(app))
+    assert (answer.status_code, answer.json()["error"]) == (503, "The database is busy.")
+    assert answer.headers.get("retry-after") == told
+
+
 async def test_a_page_that_fails_says_where_the_log_has_it_and_no_path(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ZeroDivisionError

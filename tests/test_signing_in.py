@@ -455,7 +455,7 @@ async def test_a_provider_that_is_down_ends_no_sign_in(house: House) -> None:
     async with house.open() as at, Program(at.url) as program:
         tokens = await program.signs_in()
         house.identity.failures.append(JSONResponse({}, 503))
-        assert (await program.renews(tokens["refresh_token"])).status_code == 500
+        assert (await program.renews(tokens["refresh_token"])).status_code == 503
         assert (await program.renews(tokens["refresh_token"])).status_code == 200
 
 
@@ -466,7 +466,7 @@ async def test_a_provider_that_is_down_while_a_client_calls_ends_no_sign_in(hous
         house.identity.life = 3600
         house.clock.advance(timedelta(minutes=5))
         house.identity.failures.append(JSONResponse({}, 503))
-        assert (await program.calls(tokens["access_token"])).status_code == 500
+        assert (await program.calls(tokens["access_token"])).status_code == 503
         assert (await program.calls(tokens["access_token"]))["subject"] == "ana-1"
 
 
@@ -496,7 +496,7 @@ async def test_where_it_is_not_known_who_signed_a_token_its_client_is_not_turned
         tokens = await program.signs_in()
         house.identity.no_keys = JSONResponse({}, 503)
         async with house.open(at.url) as beside:
-            assert (await program.calls(tokens["access_token"], url=beside.url)).status_code == 500
+            assert (await program.calls(tokens["access_token"], url=beside.url)).status_code == 503
 
 
 async def test_of_many_calls_that_want_the_keys_one_asks_for_them(house: House) -> None:
@@ -522,7 +522,8 @@ async def test_a_database_that_is_down_ends_no_sign_in(house: House) -> None:
     async with house.open() as at, Program(at.url) as program:
         tokens = await program.signs_in()
         await _changes(at, "ALTER TABLE vault RENAME TO gone")
-        assert (await program.calls(tokens["access_token"])).status_code == 500
+        refused = await program.calls(tokens["access_token"])
+        assert (refused.status_code, "database" in refused.json()["error"]) == (503, True)
         assert (await program.calls("nonsense")).status_code == 401
         await _changes(at, "ALTER TABLE gone RENAME TO vault")
         assert (await program.calls(tokens["access_token"]))["subject"] == "ana-1"
