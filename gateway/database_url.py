@@ -25,8 +25,8 @@ NOT_BUILT = (
     "postgresql://user:password@host:5432/gateway; no other is built"
 )
 NOT_INSTALLED = (
-    "takes a driver for PostgreSQL that is not installed; add it to the gateway's environment: "
-    "pip install 'scheduling-gateway[postgresql]'"
+    "takes a driver for PostgreSQL that is not installed: install the gateway with its extra, as "
+    "'scheduling-gateway[postgresql]', or in a checkout '.[postgresql]'"
 )
 MALFORMED = (
     "is written like postgresql://user:password@host:port/database?sslmode=verify-full; in user and password any of "

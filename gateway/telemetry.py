@@ -15,7 +15,9 @@ from gateway.config import ConfigError
 SERVICE = "scheduling-gateway"
 EXPORTERS = ("otlp", "console", "none")
 SIGNALS = ("TRACES", "METRICS")
-INSTALL = "pip install 'scheduling-gateway[opentelemetry]'"
+INSTALL = (
+    "install the gateway with its extra, as 'scheduling-gateway[opentelemetry]', or in a checkout '.[opentelemetry]'"
+)
 
 # In seconds: the SDK's own bounds are meant for milliseconds.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 240)

@@ -682,7 +682,7 @@ def test_a_parameter_that_the_driver_does_not_take_is_refused(query: str) -> Non
 def test_postgresql_without_its_driver_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.database_url.find_spec", lambda _: None)
     (mistake,) = refused(HOME + "storage: {url: 'postgresql://db/gateway'}").mistakes
-    assert "pip install 'scheduling-gateway[postgresql]'" in mistake
+    assert "'scheduling-gateway[postgresql]'" in mistake
 
 
 # Who can reach the server.
