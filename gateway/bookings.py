@@ -234,7 +234,7 @@ class Bookings:
             lambda _, __: self._gateway.looking.cancelled(provider, booking, reason),
             kept={"booking": remembered(booking), "reason": reason},
             parent=parent,
-            changes=booking.id if provider.rebooks and parent is None else None,
+            changes=booking.id if provider.changes_alone and parent is None else None,
         )
 
     async def respond(self, booking_id: str, response: BookingResponse, reason: str | None) -> BookingAnswer:

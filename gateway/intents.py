@@ -37,7 +37,7 @@ class Intent:
 
     `keep` is how long the claim lasts, in seconds. `kept` is what it takes to find out what came of it, and is
     forgotten when that is known; `parent` is the move that this is a step of. `changes` is the booking that nothing
-    else may be changing meanwhile, where changing it takes several steps.
+    else may be changing meanwhile, where its service does not keep two changes apart.
     """
 
     caller: str

@@ -59,7 +59,7 @@ class Moving:
         told: dict[str, Any] = {
             "kept": {"booking": remembered(booking), "start": at.isoformat()},
             "attendee": booking.attendees[0].email,
-            "changes": booking.id if provider.rebooks else None,
+            "changes": booking.id if provider.changes_alone else None,
         }
         tool = Feature.RESCHEDULE_BOOKING
         if key is not None:

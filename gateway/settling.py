@@ -82,15 +82,15 @@ class Settling:
     async def found(self, booking_id: str, *features: Feature) -> tuple[Provider, Booking]:
         """A booking that is to be changed; what is left of a move of it that stopped midway is finished before.
 
-        While it is being changed in several steps, it is waited for the end of that.
+        Where its service does not keep two changes apart, it is waited for the end of one that is under way.
         """
         provider, _ = self._gateway.accounts.route(booking_id, "booking_id")
         await self.due(provider)
         provider, booking = await self._gateway.bookings.find(booking_id, *features)
-        if provider.rebooks and await self._settle(await self._left_of(provider, booking.id)):
+        if provider.changes_alone and await self._settle(await self._left_of(provider, booking.id)):
             booking = await self._gateway.bookings.newest(provider, booking.id)
         pause = 0.02
-        while provider.rebooks and await self._is_changing(provider, booking):
+        while provider.changes_alone and await self._is_changing(provider, booking):
             await self._gateway.clock.sleep(pause)
             await self.due(provider)
             pause = min(pause * 2, 2.0)

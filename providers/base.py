@@ -85,6 +85,8 @@ class Provider:
     caveats: ClassVar[Mapping[Feature, str]] = {}
     rebooks: ClassVar[bool] = False
     """The service cannot move a booking: the gateway books anew and cancels, instead of `reschedule_booking`."""
+    overwrites: ClassVar[bool] = False
+    """The service takes a change whatever has become of the booking: one that arrives late undoes a newer one."""
     offers_own_time: ClassVar[bool] = True
     """`find_slots` counts the time of the booking to be moved as free."""
     guest_page: ClassVar[bool] = False
@@ -103,6 +105,11 @@ class Provider:
         self.config = config
         self.clock = services.clock
         self.services = services
+
+    @property
+    def changes_alone(self) -> bool:
+        """A booking may be changed by one call at a time: the service does not keep two of them apart."""
+        return self.rebooks or self.overwrites
 
     async def close(self) -> None:
         """Give back what is held open."""

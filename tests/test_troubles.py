@@ -17,6 +17,7 @@ from gateway.writes import Writes
 from schemas import (
     BookingQuery,
     BookingRequest,
+    InvalidRequest,
     NotConnected,
     OutcomeUnknown,
     ProviderDown,
@@ -176,6 +177,40 @@ async def test_of_two_moves_at_once_the_second_begins_where_the_first_ended(
     assert {each.start for each in moved} == {ELEVEN, LATER}
     (stands,) = await live(stage)
     assert (await other.bookings.get(id, None)).start == stands
+
+
+async def test_where_a_service_takes_what_comes_last_a_move_waits_for_a_cancellation(
+    staged: Callable[[str], Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the booking would be called moved, and be cancelled by what was asked for before that."""
+    stage = staged("google_calendar via mcp")
+    await stage.gateway.open()
+    id = await stage.book("intro", NINE)
+    provider = provider_of(stage.gateway)
+    cancel, begun, arrives, waits = provider.cancel_booking, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(*arguments: Any) -> Any:
+        begun.set()
+        await arrives.wait()
+        return await cancel(*arguments)
+
+    async def sleep(_: float) -> None:
+        waits.set()
+        await asyncio.sleep(0)
+
+    provider.cancel_booking = late
+    cancelling = asyncio.create_task(stage.gateway.bookings.cancel(id, "no more"))
+    await until(begun, cancelling)
+    other = stage.restarted()
+    await other.open()
+    monkeypatch.setattr(stage.clock, "sleep", sleep)
+    moving = asyncio.create_task(move(other, id, LATER))
+    await until(waits, moving)
+    arrives.set()
+    assert (await cancelling).status == "cancelled"
+    with pytest.raises(InvalidRequest, match="cancelled"):
+        await moving
+    assert await live(stage) == []
 
 
 async def test_a_move_does_not_begin_while_another_one_is_not_settled(stage: Stage) -> None:

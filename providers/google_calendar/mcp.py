@@ -47,6 +47,7 @@ class GoogleCalendarMcp(GoogleTools, GoogleCalendarApi):
         Feature.LIST_BOOKINGS: "events with other people; cancelled ones only if the gateway cancelled them.",
         Feature.RESCHEDULE_BOOKING: f"only what the account organises; the reason is not kept. {BEST_EFFORT}",
     }
+    overwrites = True  # its tools know neither versions nor conditions (2026-11)
     limits: ClassVar[tuple[str, ...]] = (f"Events are listed {PAGE} a page; a booking takes six requests.", KEEPING)
 
     def notes(self) -> dict[str, str]:
