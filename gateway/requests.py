@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from uuid import uuid4
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import telemetry
@@ -131,6 +132,8 @@ class Front:
         except TimeoutError:
             log.error("gave up %s %s: it took too long", scope["method"], _kind(scope))
             await answer.refuse(503, "This took too long and was given up. Try again later.")
+        except ClientDisconnect:
+            log.debug("%s %s: whoever asked has gone", scope["method"], _kind(scope))
         except (ProviderDown, RateLimited) as error:  # of the database, or where people sign in
             log.warning("%s %s: %s", scope["method"], _kind(scope), error)
             await answer.refuse(503, error.message, error.retry_after)

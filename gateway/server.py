@@ -125,6 +125,6 @@ def build_app(server: FastMCP[Any], config: ServerConfig, clock: Clock | None = 
     return Front(app, config, clock)
 
 
-def _to_front(_: Request, error: Exception) -> NoReturn:
+async def _to_front(_: Request, error: Exception) -> NoReturn:
     """Starlette's own would answer before whoever knows what to say."""
     raise error

@@ -12,8 +12,9 @@ import pytest
 import uvicorn
 from anyio.abc import ByteStream
 from mcp.shared.exceptions import MCPError
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.connections import Connection
@@ -116,6 +117,23 @@ async def test_an_error_nobody_foresaw_says_where_the_log_has_it(
         with pytest.raises(ProviderDown, match="under request trace-me"):
             await client.list_accounts()
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_who_has_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    caplog.set_level("INFO")
+    await front(app)({"type": "http", "method": "POST", "path": "/mcp", "headers": []}, gone, send)
+    assert (sent, caplog.text) == ([], "")
 
 
 @pytest.mark.parametrize(("wait", "told"), [(None, None), (6.5, "7")])
